@@ -1,0 +1,101 @@
+"""gan-train: composes the configuration, runs one experiment (or a sweep), turns every user error into one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import traceback
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from gan_experiments.composition import check_experiment
+from gan_experiments.config import conf_dir, register
+from gan_experiments.errors import UserError
+
+log = logging.getLogger(__name__)
+INTERRUPTED = 130
+
+
+class Failure:
+    """The error of a single run, kept from Hydra, which would print lines of its own about it."""
+
+    error: Exception | None = None
+
+
+def job(config: DictConfig, failure: Failure) -> float | None:
+    """One run: the only place that knows Hydra's output directory. Returns the objective to a sweeper."""
+    context = HydraConfig.get()
+    try:
+        check_experiment(config, context)
+        directory = Path(os.path.relpath(context.runtime.output_dir))
+        from gan_experiments.experiment import run  # torch is imported here, after the configuration has composed
+
+        return run(config, directory)
+    except Exception as error:
+        if context.mode is RunMode.MULTIRUN:
+            log.error("job %s failed: %s", context.job.num, one_line(error))
+            raise
+        failure.error = error
+        return None
+
+
+def main() -> None:
+    """The command `gan-train`; exits with 0, 1 after an error, 130 or 143 after a signal."""
+    failure, status = Failure(), 0
+    try:
+        register()
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # makes Hydra raise instead of printing pages
+        task = partial(job, failure=failure)
+        hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(task)()
+    except KeyboardInterrupt:
+        print("gan-train: interrupted before anything was saved", file=sys.stderr)
+        status = INTERRUPTED
+    except SystemExit as stop:
+        if not isinstance(stop.code, int) or str(stop) == str(stop.code):
+            raise
+        print(f"gan-train: {stop}", file=sys.stderr)
+        status = stop.code
+    except Exception as error:
+        failure.error = error
+    if failure.error is not None:
+        report(failure.error)
+        status = 1
+    sys.exit(status)
+
+
+def report(error: Exception) -> None:
+    """Say what is wrong in one line; with run.debug=true, or for an error of the program's own, where it happened."""
+    if any(re.fullmatch(r"\+*run\.debug=[Tt]rue", argument) for argument in sys.argv[1:]):
+        traceback.print_exception(error)
+    elif not isinstance(error, UserError) and not composing(error):
+        print("gan-train: an error of the program's own; run.debug=true shows its traceback", file=sys.stderr)
+    print(f"gan-train: {one_line(error)}", file=sys.stderr)
+
+
+def composing(error: BaseException) -> bool:
+    """Whether the error is Hydra's or OmegaConf's own complaint about the command line or a YAML file."""
+    return type(error).__module__.split(".")[0] in ("hydra", "omegaconf", "antlr4", "yaml")
+
+
+def one_line(error: BaseException) -> str:
+    """The error's text in one line, with the causes that Hydra hides beneath its own."""
+    texts: list[str] = []
+    current: Any = error
+    while current is not None and len(texts) < 4:
+        text = re.sub(r"\s+", " ", str(current)).strip() or type(current).__name__
+        if not any(text in seen for seen in texts):
+            texts.append(text)
+        current = None if isinstance(current, UserError) else current.__cause__
+    return " | ".join(texts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Data sets: where samples come from, and in which order they are shown."""

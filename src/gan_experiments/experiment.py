@@ -1,0 +1,248 @@
+"""From a configuration to a finished run: data, game, players, observers, trainer; read from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig
+from torch import nn
+
+from gan_experiments import config as configuration
+from gan_experiments import runtime as machine
+from gan_experiments import seeding
+from gan_experiments.config import Config, build, build_named, build_number, build_settings
+from gan_experiments.data.base import Dataset, Spec
+from gan_experiments.errors import UserError
+from gan_experiments.game import Game, Term, count_parameters
+from gan_experiments.logging.logger import Logger
+from gan_experiments.logging.progress import Progress
+from gan_experiments.logging.records import read_records
+from gan_experiments.logging.status import State
+from gan_experiments.metrics.evaluator import Evaluator
+from gan_experiments.objectives.adversarial import Adversarial
+from gan_experiments.observers.checkpointing import Checkpointing
+from gan_experiments.observers.diagnostics import Diagnostics
+from gan_experiments.observers.ema import Ema
+from gan_experiments.observers.evaluation import Evaluation, describe
+from gan_experiments.observers.recording import Recorder
+from gan_experiments.observers.samples import SampleGrids
+from gan_experiments.players import Player, TunedOptimizer
+from gan_experiments.rundir import RunDirectory
+from gan_experiments.runtime import Runtime
+from gan_experiments.signals import Interrupted, stopping_on_signals
+from gan_experiments.trainer import Observer, Trainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outlets:
+    """Where a run reports to."""
+
+    home: RunDirectory
+    logger: Logger
+    progress: Progress
+
+
+def run(config: DictConfig, directory: Path) -> float | None:
+    """Train, or continue, or just report, the run that `config` describes in `directory`; returns its objective.
+
+    Whatever ends the run, status.json says so. Raises UserError for mistakes of the user's.
+    """
+    settings = configuration.typed(config)
+    with RunDirectory(directory, configuration.plain(config), settings.checkpoint.keep) as home:
+        if home.former is not None and home.completed:
+            scores = describe(home.former.scores) or "no scores"
+            log.info("%s is complete (%s images): %s", directory, f"{home.former.images:,}", scores)
+            return home.former.objective
+        home.status.update(State.RUNNING, reason="")
+        try:
+            objective = train(settings, home)
+        except Interrupted as stop:
+            home.status.update(State.STOPPED, reason=stop.reason)
+            raise
+        except BaseException as error:
+            home.status.update(State.FAILED, reason=str(error) or type(error).__name__)
+            raise
+        home.status.update(State.COMPLETED, objective=objective)
+        log.info("%s: completed", directory)
+        return objective
+
+
+def train(settings: Config, home: RunDirectory) -> float | None:
+    """Build all parts, continue from the newest checkpoint if there is one, run to the end."""
+    dataset = cast(Dataset, build(settings.dataset, "dataset"))
+    runtime = machine.choose(settings.runtime, dataset.spec.is_image)
+    log.info("%s", runtime.describe())
+    with machine.applied(runtime):
+        logger = cast(Logger, build(settings.logger, "logger"))
+        game = build_game(settings, dataset.spec)
+        runtime.place(game)
+        evaluator = build_evaluator(settings, dataset, runtime)
+        trainer, ema = build_trainer(settings, game, dataset.to(runtime.device), runtime)
+        outlets = Outlets(home, logger, Progress(trainer.total))
+        trainer.observers += build_observers(settings, dataset.to(runtime.device), ema, evaluator, outlets)
+        log.info("%s", describe_game(game, trainer))
+        resume(trainer, home, logger)
+        return play(settings, trainer, outlets)
+
+
+def play(settings: Config, trainer: Trainer, outlets: Outlets) -> float | None:
+    """Run the trainer until the end or a signal, with the dashboard open; returns the objective."""
+    home, logger, progress = outlets.home, outlets.logger, outlets.progress
+    outcome, code = "failed", 1
+    try:
+        logger.open(home.config, home.path, home.run_id)
+        progress.start(trainer.images)
+        with stopping_on_signals(trainer) as caught:
+            trainer.run()
+        if caught.number is not None and not trainer.finished:
+            name = signal.Signals(caught.number).name
+            outcome = f"{name} at {trainer.images:,} images; to continue, give the same command with run.dir={home.path}"
+            raise Interrupted(caught.number, outcome)
+        outcome, code = "completed", 0
+        return objective(settings, home.status.current.scores)
+    except Exception as error:
+        outcome = str(error)
+        raise
+    finally:
+        progress.close()
+        home.records.flush(fsync=True)
+        logger.close(code, outcome)
+
+
+def objective(settings: Config, scores: Any) -> float | None:
+    """The score that sweepers are told: `run.objective`, or the first one; None where nothing is scored."""
+    name = settings.run.objective or next(iter(scores), None)
+    return None if name is None else float(scores[name]["value"])
+
+
+def build_game(settings: Config, spec: Spec) -> Game:
+    """The game with its networks, initialised from the run's seed."""
+    machine.seed_networks(seeding.derive(settings.run.seed, "networks"), machine.CPU)
+    game = build(settings.model, "model", spec)
+    if not isinstance(game, Game):
+        raise UserError(f"model: {type(game).__name__} is not a game")
+    return game
+
+
+def build_terms(settings: Config) -> tuple[list[Term], list[Observer]]:
+    """The terms of all players, and those regularizers that act after a move instead."""
+    loss = build(settings.loss, "loss")
+    terms: list[Term] = [Adversarial(loss, "discriminator"), Adversarial(loss, "generator")]
+    observers: list[Observer] = []
+    for name, part in build_named(settings.regularizer, "regularizer").items():
+        if isinstance(part, Term):
+            part.name = name
+            terms.append(part)
+        elif isinstance(part, Observer):
+            observers.append(part)
+        else:
+            raise UserError(f"regularizer.{name}: {type(part).__name__} is neither a term nor an observer")
+    return terms, observers
+
+
+def build_players(settings: Config, game: Game, terms: Sequence[Term]) -> list[Player]:
+    """The players in the order in which they move."""
+    order, sides = settings.schedule.order, game.sides
+    if sorted(order) != sorted(sides):
+        raise UserError(f"schedule.order={order}: must name each player of the game once: {', '.join(sides)}")
+    strangers = [f"{term.name} (player {term.player})" for term in terms if term.player not in sides]
+    if strangers:
+        raise UserError(f"no such player: {', '.join(strangers)}; the game has {', '.join(sides)}")
+    players = []
+    for name in order:
+        chosen = {"discriminator": settings.schedule.discriminator, "generator": settings.schedule.generator}[name]
+        where = f"schedule.{name}.optimizer"
+        make, values = build_settings(chosen.optimizer, where)
+        parameters = [p for module in sides[name] for p in module.parameters()]
+        tuned = TunedOptimizer(make, parameters, values, where)
+        players.append(Player(name, sides[name], tuned, [t for t in terms if t.player == name], chosen.moves))
+    return players
+
+
+def build_trainer(settings: Config, game: Game, dataset: Dataset, runtime: Runtime) -> tuple[Trainer, Ema]:
+    """The trainer, and the average of its generator's weights; regularizing observers are in place."""
+    schedule = settings.schedule
+    terms, observers = build_terms(settings)
+    players = build_players(settings, game, terms)
+    warn_of_coupling(game, terms)
+    per_step = schedule.batch_size * schedule.discriminator.moves
+    steps = schedule.steps or math.ceil(cast(int, schedule.images) / per_step)
+    ema = Ema(game, build_number(schedule.ema.half_life, "schedule.ema.half_life"), schedule.ema.buffers)
+    everybody = [*observers, ema]
+    seed, batch = settings.run.seed, schedule.batch_size
+    return Trainer(game, players, dataset.train, runtime, batch, steps, seed, everybody, dataset.flip), ema
+
+
+def build_evaluator(settings: Config, dataset: Dataset, runtime: Runtime) -> Evaluator:
+    """The evaluator with its metrics and feature network; UserError when they don't suit the data."""
+    metrics = build_named(settings.metric, "metric")
+    extractor = build(settings.extractor, "extractor").build(dataset) if metrics else None
+    sizes = settings.evaluation
+    evaluator = Evaluator(dataset, extractor, metrics, sizes.samples, sizes.batch_size, settings.run.seed, runtime.device)
+    wanted, names = settings.run.objective, list(evaluator.floors()) if metrics else []
+    if wanted is not None and wanted not in names:
+        raise UserError(f"run.objective={wanted}: no such score; the chosen metrics give {', '.join(names) or 'none'}")
+    return evaluator
+
+
+def build_observers(
+    settings: Config, dataset: Dataset, ema: Ema, evaluator: Evaluator, outlets: Outlets
+) -> list[Observer]:
+    """What reports and saves, in the order in which they look at a step; checkpoints come last."""
+    home, logger, progress = outlets.home, outlets.logger, outlets.progress
+    seed, grids, scoring = settings.run.seed, settings.samples, settings.evaluation
+    reports = (home.records, logger, progress, home.status)
+    observers: list[Observer] = [
+        Diagnostics(dataset.held_out, settings.log.every, seed, settings.schedule.batch_size),
+        Recorder(settings.log.every, *reports),
+        SampleGrids(grids.every, grids.count, home.samples, ema, logger, seed, dataset.train),
+    ]
+    if evaluator.metrics:
+        observers.append(Evaluation(scoring.every, scoring.raw, evaluator, ema, *reports))
+    observers.append(Checkpointing(settings.checkpoint.every, home, ema, dataset.fingerprint))
+    return observers
+
+
+def resume(trainer: Trainer, home: RunDirectory, logger: Logger) -> None:
+    """Take up the newest checkpoint, and forget what was recorded after it."""
+    saved = home.checkpoints.load_latest()
+    if saved is None:
+        home.records.truncate(0)
+        return
+    checkpointing = trainer.observers[-1]
+    assert isinstance(checkpointing, Checkpointing)
+    checkpointing.check_origin(saved, trainer)
+    trainer.load_state_dict(saved["state"])
+    home.records.truncate(saved["records"])
+    for record in read_records(home.records.path):
+        if record["kind"] == "scores":
+            logger.remember(record["values"])
+    log.info("continuing %s from %s images", home.path, f"{trainer.images:,}")
+
+
+def warn_of_coupling(game: Game, terms: Sequence[Term]) -> None:
+    """Say when a slope penalty meets batch norm: it then mixes the slopes of different samples."""
+    penalties = [term.name for term in terms if term.watches]
+    modules = [module for network in game.sides["discriminator"] for module in network.modules()]
+    if penalties and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):
+        log.warning(
+            "%s with batch norm in the discriminator: slopes of different samples mix "
+            "(Gulrajani et al. 2017 advise against it); model.discriminator.norm=none avoids it",
+            ", ".join(penalties),
+        )
+
+
+def describe_game(game: Game, trainer: Trainer) -> str:
+    """One line on who plays, and for how long."""
+    sizes = ", ".join(
+        f"{name} {sum(map(count_parameters, modules)):,} parameters" for name, modules in game.sides.items()
+    )
+    return f"{type(game).__name__}: {sizes}; {trainer.total:,} images in {trainer.total_steps:,} steps"

@@ -1,0 +1,198 @@
+"""The vocabulary of a game: what a family of GAN owns, deals for one update, and what a term reads off it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gan_experiments import seeding
+from gan_experiments.curves import Curve, as_curve
+from gan_experiments.data.base import Batch, Spec
+from gan_experiments.errors import UserError
+
+
+class Verdict(NamedTuple):
+    """A discriminator's answer: logits (n,), larger for real, and its features, one tensor (n, ...) a level."""
+
+    logits: Tensor
+    features: tuple[Tensor, ...] = ()
+
+
+class dealt(cached_property[Any]):  # noqa: N801 (a decorator)
+    """A tensor of a round, computed when first asked for and then kept; its name is what a term may need."""
+
+
+@dataclass(frozen=True)
+class Deal:
+    """What the trainer hands a game for one move: how to fetch the batch, the move's seed and what terms ask for."""
+
+    batch_size: int
+    fetch: Callable[[], Batch]
+    seed: int
+    device: torch.device
+    watches: frozenset[str] = frozenset()
+    full_precision_slopes: bool = False
+
+    def random(self, name: str) -> torch.Generator:
+        """The generator of this move's stream `name`: whoever else draws, its numbers stay the same."""
+        return seeding.generator(self.seed, name, device=self.device)
+
+
+class Round(ABC):
+    """What one update may look at: latents drawn at the deal, and tensors derived from them when first asked for."""
+
+    names: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        own = {name for name, value in vars(cls).items() if isinstance(value, dealt)}
+        cls.names = cls.names | own
+
+    def __init__(self, deal: Deal) -> None:
+        self.deal = deal
+        self._slopes: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def judge(self, samples: Tensor) -> Verdict:
+        """The discriminator's verdict on `samples` (n, ...) that are not of this round's own two sets."""
+
+    @abstractmethod
+    def points(self, name: str) -> tuple[Tensor, Callable[[], Tensor]]:
+        """The sample set called `name` (n, ...) and a function that gives the discriminator's logits (n,) there."""
+
+    def watched(self, name: str, samples: Tensor) -> Tensor:
+        """`samples`, recording gradients with respect to them when a due term asked for slopes at `name`."""
+        if name in self.deal.watches and not samples.requires_grad:
+            samples.requires_grad_(True)
+        return samples
+
+    def slope(self, name: str) -> Tensor:
+        """Gradient (n, ...) of the sum of logits with respect to the set `name`, float32 and differentiable again.
+
+        Where networks run in reduced precision, the discriminator is evaluated once more in float32 for it
+        (second derivatives lose most), unless the run chose `runtime.penalties=reduced`.
+        """
+        if name not in self._slopes:
+            samples, logits = self.points(name)
+            if self.deal.full_precision_slopes:
+                samples = samples.detach().float().requires_grad_(True)
+                with torch.autocast(samples.device.type, enabled=False):
+                    value = self.judge(samples).logits
+            else:
+                value = logits()
+            (gradient,) = torch.autograd.grad(value.float().sum(), samples, create_graph=True)
+            self._slopes[name] = gradient.float()
+        return self._slopes[name]
+
+
+class Game(nn.Module, ABC):
+    """One family of GAN: owns the networks, deals rounds, and samples."""
+
+    round_type: ClassVar[type[Round]]
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    @property
+    @abstractmethod
+    def sides(self) -> dict[str, tuple[nn.Module, ...]]:
+        """The networks that each player moves, by the player's name."""
+
+    @abstractmethod
+    def deal(self, deal: Deal) -> Round:
+        """The round of one move; all its randomness is drawn here."""
+
+    @abstractmethod
+    def latents(self, n: int, generator: torch.Generator) -> Tensor:
+        """`n` latents drawn with `generator`, on the generator's device."""
+
+    @abstractmethod
+    def sample(self, latents: Tensor) -> Tensor:
+        """Samples (n, ...) for the latents: images in [-1, 1] or points, float32."""
+
+    def deals(self) -> frozenset[str]:
+        """Names of what a term may need in this game: labels only when the data has them."""
+        return self.round_type.names - (frozenset() if self.spec.classes else {"labels"})
+
+
+class Term(ABC):
+    """One named, weighted summand of one player's objective."""
+
+    name: str = ""
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, player: str, weight: float | Curve = 1.0, every: int = 1) -> None:
+        if every < 1:
+            raise UserError(f"{type(self).__name__}: every={every} must be 1 or more moves")
+        self.player, self.weight, self.every = player, as_curve(weight), every
+        self.logged_only = not isinstance(weight, Curve) and weight == 0
+
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """Sample sets of the round at which this term reads the discriminator's slope."""
+        return ()
+
+    @abstractmethod
+    def __call__(self, round: Round) -> Tensor:
+        """The unweighted value, a scalar."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What this term must remember across a resume; nothing for most."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        if state:
+            raise UserError(f"checkpoint has state for {self.player}/{self.name}, which keeps none: {sorted(state)}")
+
+
+def check_needs(game: Game, terms: Iterable[Term]) -> None:
+    """Raise a UserError naming term, game and what is missing when a term needs what the game does not deal."""
+    for term in terms:
+        missing = sorted({*term.needs, *term.watches} - game.deals())
+        if missing:
+            raise UserError(
+                f"{term.player}/{term.name} ({type(term).__name__}) needs {', '.join(missing)}, which "
+                f"{type(game).__name__} does not deal on this data; it deals {', '.join(sorted(game.deals()))}"
+            )
+
+
+@contextmanager
+def buffers_kept(*modules: nn.Module) -> Iterator[None]:
+    """Put the modules' buffers (batch norm statistics, power iterations) back afterwards."""
+    # Copies stand in for the buffers meanwhile: writing to the buffers themselves would upset a backward pass to come.
+    saved = [(buffer, buffer.data) for module in modules for buffer in module.buffers()]
+    for buffer, value in saved:
+        buffer.data = value.clone()
+    try:
+        yield
+    finally:
+        for buffer, value in saved:
+            buffer.data = value
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; every submodule's own mode is put back afterwards."""
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for child, training in modes:
+            child.training = training
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable scalars."""
+    return sum(math.prod(p.shape) for p in module.parameters())

@@ -1,0 +1,1 @@
+"""Families of GANs, one a file."""

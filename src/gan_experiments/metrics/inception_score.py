@@ -1,0 +1,74 @@
+"""The Inception Score (Salimans et al. 2016) of generated samples, and its two factors."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from gan_experiments.data.base import Dataset
+from gan_experiments.errors import UserError
+from gan_experiments.metrics.base import QualityMetric, Reading, Rows
+from gan_experiments.metrics.extractors import Extractor, Features
+
+
+@final
+class InceptionScore(QualityMetric[Rows]):
+    """exp(E KL(p(y|x) || p(y))), mean over `splits` parts, p(y) estimated inside each.
+
+    Beside it stand, of all samples at once, sharpness = exp(-E H(y|x)), from 1/k to 1, and diversity = exp(H(y)),
+    from 1 to k classes; their product is the score with one split.
+    """
+
+    needs_reals = False
+
+    def __init__(self, splits: int = 10) -> None:
+        """A score over that many splits; UserError unless at least 1."""
+        if splits < 1:
+            raise UserError(f"metric inception_score: splits={splits}; expected at least 1")
+        super().__init__(Rows(), Rows())
+        self.splits = splits
+
+    def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
+        """UserError when there are no class probabilities."""
+        if extractor is None or extractor.num_classes == 0:
+            name = "none" if extractor is None else extractor.name
+            raise UserError(
+                f"metric inception_score needs class probabilities, which extractor {name} doesn't give; "
+                f"for images set extractor=classifier or extractor=inception, for points metric=sliced_wasserstein"
+            )
+
+    def update(self, features: Features, real: bool) -> None:
+        """Take logits (n, k) of generated samples; reals play no part."""
+        if features.logits is None:
+            raise UserError("metric inception_score needs logits, but got features only")
+        if not real:
+            self.generated.update(features.logits)
+
+    def compute(self) -> list[Reading]:
+        """Score (error: standard deviation of splits, ddof 0), sharpness, diversity; UserError with too few samples."""
+        logits = self.generated.compute().double()
+        n = len(logits)
+        if n < self.splits:
+            raise UserError(f"metric inception_score: {n} samples can't be cut into {self.splits} splits; draw more")
+        bounds = [i * n // self.splits for i in range(self.splits + 1)]
+        factors = [score_factors(logits[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+        scores = torch.stack([sharpness * diversity for sharpness, diversity in factors])
+        sharpness, diversity = score_factors(logits)
+        details: dict[str, int | float | str] = {"splits": self.splits, "classes": logits.shape[1]}
+        whole: dict[str, int | float | str] = {"splits": 1, "classes": logits.shape[1]}
+        spread = float(scores.std(correction=0))
+        return [
+            Reading("", float(scores.mean()), details, spread, "standard deviation over splits of one sample set"),
+            Reading("sharpness", float(sharpness), whole),
+            Reading("diversity", float(diversity), whole),
+        ]
+
+
+def score_factors(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """exp(-mean H(y|x)) and exp(H(y)), in nats, of logits (n, k); their product is the Inception Score."""
+    logarithms = logits.log_softmax(1)
+    conditional = torch.special.entr(logarithms.exp()).sum(1).mean()
+    marginal = torch.special.entr(logarithms.exp().mean(0)).sum()
+    return (-conditional).exp(), marginal.exp()

@@ -1,0 +1,106 @@
+"""Mode coverage of mixtures of Gaussians in the plane (definitions of PacGAN, Lin et al. 2018)."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor
+
+from gan_experiments.data.base import Dataset
+from gan_experiments.errors import UserError
+from gan_experiments.metrics.base import Accumulator, QualityMetric, Reading
+from gan_experiments.metrics.extractors import Extractor, Features
+
+RADIUS = 3.0
+"""Standard deviations from the nearest centre within which a point counts as of high quality."""
+
+WITHIN = 1 - math.exp(-(RADIUS**2) / 2)
+"""The share of a Gaussian in the plane within that radius: 0.98889."""
+
+
+@final
+class ModeCounts(Accumulator):
+    """How many points are nearest to each centre, and how many of these are within three standard deviations."""
+
+    nearest: Tensor
+    captured: Tensor
+
+    def __init__(self) -> None:
+        """No points yet; centres are set by `place`."""
+        super().__init__()
+        self.centres = torch.empty(0, 2, dtype=torch.float64)
+        self.std = 1.0
+        self.add_state("nearest", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("captured", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def place(self, centres: Tensor, std: float) -> None:
+        """Count around these centres (k, 2), of one standard deviation."""
+        self.centres = centres.double()
+        self.std = std
+
+    def update(self, points: Tensor) -> None:
+        """Count points (n, 2)."""
+        offsets = points.to(self.device, torch.float64)[:, None] - self.centres.to(self.device)
+        distance, mode = offsets.norm(dim=2).min(dim=1)
+        count = len(self.centres)
+        self.nearest = self.nearest + torch.bincount(mode, minlength=count)
+        self.captured = self.captured + torch.bincount(mode[distance < RADIUS * self.std], minlength=count)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Counts (k,) of the nearest points, and of those of high quality."""
+        return self.nearest, self.captured
+
+
+@final
+class ModeCoverage(QualityMetric[ModeCounts]):
+    """Modes captured, share of high-quality points, reverse KL over modes, and KL over modes plus one off-mode bin."""
+
+    needs_reals = False
+
+    def __init__(self) -> None:
+        """A metric that learns the modes from the data set."""
+        super().__init__(ModeCounts(), ModeCounts())
+
+    def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
+        """Take the modes; UserError when the data have none in the plane."""
+        if dataset.modes is None or dataset.modes.centres.shape[1:] != (2,):
+            raise UserError(
+                f"metric modes needs a mixture with known modes in the plane, which data set {dataset.name} isn't; "
+                "set dataset=ring or dataset=grid"
+            )
+        self.place(dataset.modes.centres, dataset.modes.std)
+
+    def place(self, centres: Tensor, std: float) -> None:
+        """Score against equally likely Gaussians at centres (k, 2), of one standard deviation."""
+        for side in (self.real, self.generated):
+            side.place(centres, std)
+
+    def update(self, features: Features, real: bool) -> None:
+        """Take points (n, 2)."""
+        if not real:
+            self.generated.update(features.features)
+
+    def compute(self) -> list[Reading]:
+        """Modes captured (any point of high quality), high-quality share, the two divergences in nats."""
+        # torchmetrics takes the dimension from tensors of one element.
+        nearest, captured = (counts.reshape(-1) for counts in self.generated.compute())
+        n, k = int(nearest.sum()), len(nearest)
+        details: dict[str, int | float | str] = {"modes": k, "radius_in_std": RADIUS}
+        uniform = torch.full((k,), 1 / k, dtype=torch.float64)
+        bins = torch.cat([captured.cpu(), torch.tensor([n - int(captured.sum())])])
+        expected = torch.cat([uniform * WITHIN, torch.tensor([1 - WITHIN], dtype=torch.float64)])
+        return [
+            Reading("modes_captured", float((captured > 0).sum()), details),
+            Reading("high_quality_share", float(captured.sum() / n), details),
+            Reading("reverse_kl", float(divergence(nearest.cpu(), uniform)), details),
+            Reading("binned_kl", float(divergence(bins, expected)), {**details, "bins": k + 1}),
+        ]
+
+
+def divergence(counts: Tensor, expected: Tensor) -> Tensor:
+    """KL(p || q) in nats of the empirical distribution p of `counts` (k,) from the distribution q `expected` (k,)."""
+    p = counts.double() / counts.sum()
+    nats: Tensor = torch.special.xlogy(p, p / expected).sum()
+    return nats

@@ -1,0 +1,49 @@
+"""A score and everything one must know to compare it with another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+
+
+def finite(value: object) -> bool:
+    """Whether JSON can hold a value: anything but NaN and infinite numbers."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number about generated samples, with its floor and its provenance.
+
+    `floor` is the same number for `n_floor` held-out real samples in place of the generated ones. `error` is a
+    standard deviation obtained as `error_from` says. `weights` are the generator's: "ema" or "raw". `images` counts
+    the images seen in training. `n_real` is 0 where reals play no part. `seconds` is the whole evaluation's time.
+    """
+
+    name: str
+    value: float
+    error: float | None
+    error_from: str
+    floor: float
+    n_floor: int
+    n_real: int
+    n_fake: int
+    split: str
+    dataset: str
+    data_fingerprint: str
+    transform: str
+    extractor: str
+    extractor_sha256: str
+    resize: str
+    weights: str
+    images: int
+    step: int
+    seed: int
+    batch_size: int
+    seconds: float
+    details: dict[str, int | float | str] = field(default_factory=dict)
+
+    def to_record(self) -> dict[str, object]:
+        """The score as a dict of JSON's own types; non-finite numbers become None."""
+        record: dict[str, object] = asdict(self)
+        return {key: value if finite(value) else None for key, value in record.items()}

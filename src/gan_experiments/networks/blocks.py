@@ -1,0 +1,71 @@
+"""Small pieces that several networks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from gan_experiments.data.base import Spec
+from gan_experiments.errors import UserError
+
+NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
+    "none": lambda channels: nn.Identity(),
+    "batch": nn.BatchNorm2d,
+    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
+    "layer": lambda channels: nn.GroupNorm(1, channels),
+}
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "leaky_relu": lambda: nn.LeakyReLU(0.2, inplace=True),
+    "elu": lambda: nn.ELU(inplace=True),
+    "silu": lambda: nn.SiLU(inplace=True),
+    "tanh": nn.Tanh,
+}
+
+
+def normalisation(name: str, channels: int) -> nn.Module:
+    """The normalisation of (n, channels, h, w) called `name`."""
+    if name not in NORMALISATIONS:
+        raise UserError(f"unknown normalisation {name!r}; there are {', '.join(NORMALISATIONS)}")
+    return NORMALISATIONS[name](channels)
+
+
+def activation(name: str) -> nn.Module:
+    """The activation called `name`."""
+    if name not in ACTIVATIONS:
+        raise UserError(f"unknown activation {name!r}; there are {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+def has_bias(norm: str) -> bool:
+    """Whether a layer before this normalisation needs a bias of its own; after a shift by the norm it is dead."""
+    return norm != "batch"
+
+
+def image_shape(spec: Spec, network: str, smallest: int, largest: int) -> tuple[int, int]:
+    """Channels and side of square images whose side is a power of two; UserError naming the network otherwise."""
+    if not spec.is_image:
+        raise UserError(f"{network} makes images, but the data are points of shape {spec.shape}: choose model=mlp")
+    channels, height, width = spec.shape
+    if height != width or height & (height - 1) or not smallest <= height <= largest:
+        raise UserError(
+            f"{network} takes square images of side {smallest} to {largest}, a power of two; the data are "
+            f"{height}x{width}: set the data set's size (dataset=folder dataset.size=64), or choose another model"
+        )
+    return channels, height
+
+
+def initialise(module: nn.Module, std: float | None) -> None:
+    """Draw weights of convolutions and linear maps from N(0, std^2), biases 0 (Radford et al. 2016); None keeps torch's."""
+    if std is None:
+        return
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(layer.weight, 0.0, std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, std)
+            nn.init.zeros_(layer.bias)

@@ -1,0 +1,93 @@
+"""DCGAN: convolutions with stride 2 instead of pooling (Radford et al. 2016), for sides 8 to 128."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from gan_experiments.data.base import Spec
+from gan_experiments.game import Verdict
+from gan_experiments.networks.blocks import activation as make_activation
+from gan_experiments.networks.blocks import has_bias, image_shape, initialise, normalisation
+
+SMALLEST, LARGEST = 8, 128
+
+
+class DCGANGenerator(nn.Module):
+    """Latents projected to 4x4, then doubled by transposed 4x4 convolutions of stride 2 up to the side of the data.
+
+    `width` is the number of channels at the last hidden resolution; it doubles with each halving, up to `max_width`.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        latent_dim: int = 100,
+        width: int = 64,
+        max_width: int = 512,
+        norm: str = "batch",
+        activation: str = "relu",
+        init_std: float | None = 0.02,
+    ) -> None:
+        super().__init__()
+        channels, side = image_shape(spec, type(self).__name__, SMALLEST, LARGEST)
+        self.latent_dim = latent_dim
+        doublings = int(math.log2(side // 4))
+        widths = [min(width * 2**level, max_width) for level in reversed(range(doublings))]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, widths[0], 4, bias=has_bias(norm))]
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [normalisation(norm, before), make_activation(activation)]
+            layers.append(nn.ConvTranspose2d(before, after, 4, 2, 1, bias=has_bias(norm)))
+        layers += [normalisation(norm, widths[-1]), make_activation(activation)]
+        layers += [nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh()]
+        self.net = nn.Sequential(*layers)
+        initialise(self, init_std)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images (n, c, h, w) in [-1, 1] for latents (n, latent_dim)."""
+        return self.net(z[:, :, None, None])
+
+
+class DCGANDiscriminator(nn.Module):
+    """4x4 convolutions of stride 2 down to 4x4, then one logit; features are the levels after their activation.
+
+    `width` is the number of channels after the first convolution; it doubles with each halving, up to `max_width`.
+    The first level is never normalised (Radford et al. 2016, section 3).
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        width: int = 64,
+        max_width: int = 512,
+        norm: str = "batch",
+        activation: str = "leaky_relu",
+        init_std: float | None = 0.02,
+    ) -> None:
+        super().__init__()
+        channels, side = image_shape(spec, type(self).__name__, SMALLEST, LARGEST)
+        halvings = int(math.log2(side // 4))
+        widths = [min(width * 2**level, max_width) for level in range(halvings)]
+        self.levels = nn.ModuleList()
+        before = channels
+        for level, after in enumerate(widths):
+            chosen = "none" if level == 0 else norm
+            self.levels.append(
+                nn.Sequential(
+                    nn.Conv2d(before, after, 4, 2, 1, bias=has_bias(chosen)),
+                    normalisation(chosen, after),
+                    make_activation(activation),
+                )
+            )
+            before = after
+        self.head = nn.Conv2d(before, 1, 4)
+        initialise(self, init_std)
+
+    def forward(self, images: Tensor) -> Verdict:
+        """Logits (n,) and one feature map (n, c, h, w) a level for images (n, c, h, w)."""
+        h, features = images, []
+        for level in self.levels:
+            h = level(h)
+            features.append(h)
+        return Verdict(self.head(h).flatten(), tuple(features))

@@ -1,0 +1,75 @@
+"""Fully connected generator and discriminator, for points and for small images (Goodfellow et al. 2014)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from gan_experiments.data.base import Spec
+from gan_experiments.game import Verdict
+from gan_experiments.networks.blocks import activation as make_activation
+from gan_experiments.networks.blocks import initialise
+
+
+class MLPGenerator(nn.Module):
+    """Latents (n, latent_dim) through fully connected layers to samples; tanh at the end for images."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        latent_dim: int = 64,
+        hidden: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        batch_norm: bool = False,
+        init_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.latent_dim, self.shape = latent_dim, spec.shape
+        layers: list[nn.Module] = []
+        width = latent_dim
+        for size in hidden:
+            layers.append(nn.Linear(width, size))
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(size))
+            layers.append(make_activation(activation))
+            width = size
+        layers.append(nn.Linear(width, math.prod(spec.shape)))
+        if spec.is_image:
+            layers.append(nn.Tanh())
+        self.net = nn.Sequential(*layers)
+        initialise(self, init_std)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Samples (n, ...) for latents (n, latent_dim)."""
+        return self.net(z).unflatten(1, self.shape)
+
+
+class MLPDiscriminator(nn.Module):
+    """Samples, flattened, through fully connected layers to a logit; features are the hidden layers."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        hidden: Sequence[int] = (256, 256),
+        activation: str = "leaky_relu",
+        dropout: float = 0.0,
+        init_std: float | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = [math.prod(spec.shape), *hidden]
+        self.levels = nn.ModuleList(
+            nn.Sequential(nn.Linear(before, after), make_activation(activation), nn.Dropout(dropout))
+            for before, after in zip(sizes, sizes[1:], strict=False)
+        )
+        self.head = nn.Linear(sizes[-1], 1)
+        initialise(self, init_std)
+
+    def forward(self, samples: Tensor) -> Verdict:
+        """Logits (n,) and hidden layers (n, width) for samples (n, ...)."""
+        h, features = samples.flatten(1), []
+        for level in self.levels:
+            h = level(h)
+            features.append(h)
+        return Verdict(self.head(h).squeeze(1), tuple(features))

@@ -1,0 +1,1 @@
+"""Adversarial losses and penalties, each a formula that reads like its paper."""

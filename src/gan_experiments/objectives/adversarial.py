@@ -1,0 +1,122 @@
+"""Adversarial losses: what each player minimises, from the discriminator's logits on real and on generated samples.
+
+In the formulas r = D(x) and f = D(G(z)) are logits before any sigmoid, <.> is the batch mean and
+sp(t) = log(1 + e^t). Every loss sees both sides in both moves; what it does not read is never computed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+from gan_experiments.curves import Curve
+from gan_experiments.errors import UserError
+from gan_experiments.game import Round, Term, Verdict
+
+
+class Contest(Protocol):
+    """A real and a generated side, each judged by the discriminator when first asked for."""
+
+    @property
+    def real(self) -> Verdict:
+        """Verdict on the data."""
+
+    @property
+    def fake(self) -> Verdict:
+        """Verdict on the samples."""
+
+
+class Loss(ABC):
+    """A pair of objectives, one a player, both to be minimised."""
+
+    @abstractmethod
+    def discriminator(self, contest: Contest) -> Tensor:
+        """What the discriminator minimises, a scalar."""
+
+    @abstractmethod
+    def generator(self, contest: Contest) -> Tensor:
+        """What the generator minimises, a scalar."""
+
+
+class NonSaturating(Loss):
+    """D: <sp(-r)> + <sp(f)>; G: <sp(-f)> (Goodfellow et al. 2014, section 3: maximise log D(G(z)))."""
+
+    def discriminator(self, contest: Contest) -> Tensor:
+        """Cross-entropy of real against generated; log 4 when D can't tell."""
+        return softplus(-contest.real.logits).mean() + softplus(contest.fake.logits).mean()
+
+    def generator(self, contest: Contest) -> Tensor:
+        """-<log D(G(z))>; its gradient stays alive where D is sure of a fake."""
+        return softplus(-contest.fake.logits).mean()
+
+
+class Minimax(NonSaturating):
+    """D as above; G: -<sp(f)> = <log(1 - D(G(z)))> (Goodfellow et al. 2014, equation 1): it saturates."""
+
+    def generator(self, contest: Contest) -> Tensor:
+        """<log(1 - D(G(z)))>; its gradient vanishes where D is sure of a fake."""
+        return -softplus(contest.fake.logits).mean()
+
+
+class LeastSquares(Loss):
+    """D: 1/2 <(r - b)^2> + 1/2 <(f - a)^2>; G: 1/2 <(f - c)^2> (Mao et al. 2017, equation 2, with its 1/2)."""
+
+    def __init__(self, fake_target: float = 0.0, real_target: float = 1.0, generator_target: float = 1.0) -> None:
+        self.a, self.b, self.c = fake_target, real_target, generator_target
+        if self.a == self.b:
+            raise UserError(f"LeastSquares: fake_target and real_target are both {self.a}: nothing to tell apart")
+
+    def discriminator(self, contest: Contest) -> Tensor:
+        """Half the squared distances to the targets b and a."""
+        real, fake = contest.real.logits, contest.fake.logits
+        return 0.5 * (real - self.b).square().mean() + 0.5 * (fake - self.a).square().mean()
+
+    def generator(self, contest: Contest) -> Tensor:
+        """Half the squared distance to the target c."""
+        return 0.5 * (contest.fake.logits - self.c).square().mean()
+
+
+class Hinge(Loss):
+    """D: <relu(1 - r)> + <relu(1 + f)>; G: -<f> (Lim & Ye 2017, geometric GAN)."""
+
+    def discriminator(self, contest: Contest) -> Tensor:
+        """Only logits inside the margin of one count."""
+        return relu(1 - contest.real.logits).mean() + relu(1 + contest.fake.logits).mean()
+
+    def generator(self, contest: Contest) -> Tensor:
+        """Minus the mean logit."""
+        return -contest.fake.logits.mean()
+
+
+class Wasserstein(Loss):
+    """D: <f> - <r>; G: -<f> (Arjovsky et al. 2017, algorithm 1); a distance only while D is 1-Lipschitz."""
+
+    def discriminator(self, contest: Contest) -> Tensor:
+        """Minus the estimated Wasserstein-1 distance (up to the Lipschitz constant)."""
+        return contest.fake.logits.mean() - contest.real.logits.mean()
+
+    def generator(self, contest: Contest) -> Tensor:
+        """Minus the critic's mean on samples."""
+        return -contest.fake.logits.mean()
+
+
+class Adversarial(Term):
+    """One player's half of an adversarial loss."""
+
+    needs = ("real", "fake")
+
+    def __init__(self, loss: Loss, player: str, weight: float | Curve = 1.0) -> None:
+        super().__init__(player, weight)
+        self.name = "adversarial"
+        halves = {"discriminator": loss.discriminator, "generator": loss.generator}
+        if player not in halves:
+            raise UserError(f"an adversarial loss has no half for player {player}; it has {', '.join(halves)}")
+        self.half = halves[player]
+
+    def __call__(self, round: Round) -> Tensor:
+        """The loss's half on this round."""
+        contest: Any = round
+        return self.half(contest)

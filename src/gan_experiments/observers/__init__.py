@@ -1,0 +1,1 @@
+"""What acts after the fact: averages, grids, scores, checkpoints, diagnostics."""

@@ -1,0 +1,76 @@
+"""Scores the generator every so many images and at the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_experiments.logging.logger import Logger
+from gan_experiments.logging.progress import Progress
+from gan_experiments.logging.records import Records
+from gan_experiments.logging.status import Status
+from gan_experiments.metrics.evaluator import Evaluator, Score
+from gan_experiments.observers.ema import Ema
+from gan_experiments.sampling import draw
+from gan_experiments.trainer import Observer, Trainer
+
+log = logging.getLogger(__name__)
+
+
+class Evaluation(Observer):
+    """Every `every` images and at the end: all metrics for the averaged weights and, with `raw`, for the live ones."""
+
+    def __init__(
+        self,
+        every: int,
+        raw: bool,
+        evaluator: Evaluator,
+        ema: Ema,
+        records: Records,
+        logger: Logger,
+        progress: Progress,
+        status: Status,
+    ) -> None:
+        self.every, self.raw, self.evaluator, self.ema = every, raw, evaluator, ema
+        self.records, self.logger, self.progress, self.status = records, logger, progress, status
+
+    def after_step(self, trainer: Trainer) -> None:
+        """Score, record and say it, when it is time."""
+        if not (trainer.passed(self.every) or trainer.finished):
+            return
+        with trainer.aside():
+            scores = self.score(trainer, averaged=True)
+            if self.raw:
+                scores |= {f"raw_{name}": score for name, score in self.score(trainer, averaged=False).items()}
+        records = {name: score.to_record() for name, score in scores.items()}
+        self.records.write("scores", trainer.images, trainer.step_count, records)
+        self.logger.scores(records, trainer.images)
+        self.status.update(images=trainer.images, step=trainer.step_count, scores=records)
+        self.progress.show({}, {name: score.value for name, score in list(scores.items())[:1]})
+        log.info("%s images: %s", f"{trainer.images:,}", describe(records))
+
+    def score(self, trainer: Trainer, averaged: bool) -> dict[str, Score]:
+        """All metrics for one set of weights."""
+
+        def samples(n: int, generator: torch.Generator) -> Tensor:
+            return draw(trainer.game, n, generator, trainer.runtime)
+
+        with ExitStack() as stack:
+            if averaged:
+                stack.enter_context(self.ema.applied())
+            weights = "ema" if averaged else "raw"
+            return self.evaluator.evaluate(samples, weights, trainer.images, trainer.step_count)
+
+
+def describe(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Scores in one line, each with the floor that real held-out data reach."""
+    parts = []
+    for name, record in records.items():
+        floor = "" if record.get("floor") is None else f" (held-out real data {record['floor']:.4g})"
+        parts.append(f"{name} {record['value']:.4g}{floor}")
+    return ", ".join(parts)

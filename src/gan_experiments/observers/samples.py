@@ -1,0 +1,44 @@
+"""Grids of samples at fixed latents, so that pictures of one run can be compared over time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gan_experiments import seeding
+from gan_experiments.data.base import Split
+from gan_experiments.logging.logger import Logger
+from gan_experiments.observers.ema import Ema
+from gan_experiments.pictures import grid, save_png, scatter
+from gan_experiments.sampling import draw
+from gan_experiments.trainer import Observer, Trainer
+
+
+class SampleGrids(Observer):
+    """Every `every` images and at the end: averaged generator, `count` fixed latents, a PNG and the dashboard."""
+
+    def __init__(self, every: int, count: int, folder: Path, ema: Ema, logger: Logger, seed: int, reals: Split) -> None:
+        self.every, self.count, self.folder, self.ema, self.logger = every, count, folder, ema, logger
+        self.seed, self.reals = seed, reals
+
+    def after_step(self, trainer: Trainer) -> None:
+        """Draw and write when it is time."""
+        if not (trainer.passed(self.every) or trainer.finished):
+            return
+        with trainer.aside(), self.ema.applied():
+            generator = seeding.generator(self.seed, "samples")
+            samples = draw(trainer.game, self.count, generator, trainer.runtime)
+            pixels = self.picture(samples)
+        save_png(self.folder / f"images-{trainer.images:09d}.png", pixels)
+        self.logger.log_images("samples", pixels, trainer.images, f"{trainer.images:,} images, averaged weights")
+
+    def picture(self, samples: Tensor) -> NDArray[np.uint8]:
+        """Images as a grid; points as a map with the data beneath."""
+        if samples.ndim == 4:
+            return grid(samples)
+        reals = self.reals.take(torch.arange(min(len(self.reals), 10 * len(samples)))).samples
+        return scatter(samples, reals)

@@ -1,0 +1,110 @@
+"""A side of the game: its parameters, optimizer, terms and tempo."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gan_experiments.curves import Curve, as_curve
+from gan_experiments.errors import UserError
+from gan_experiments.game import Term
+
+Optimizer = torch.optim.Optimizer
+
+
+class TunedOptimizer:
+    """An optimizer some of whose settings are curves of images seen.
+
+    `settings` may hold a Curve for any number, and a list of numbers and curves for `betas`.
+    Raises UserError naming `where` when the optimizer does not take one of the settings.
+    """
+
+    def __init__(
+        self, make: Callable[..., Optimizer], parameters: Sequence[nn.Parameter], settings: Mapping[str, Any], where: str
+    ) -> None:
+        self.curves = {name: value for name, value in settings.items() if _moves(value)}
+        unknown = sorted(set(settings) - set(inspect.signature(make).parameters))
+        if unknown:
+            raise UserError(f"{where}: {make.__name__} takes no {', '.join(unknown)}; it takes {_names(make)}")
+        start = {name: _value(setting, 0, 1) for name, setting in settings.items()}
+        try:
+            self.optimizer = make(list(parameters), **start)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where}: {make.__name__} refused {start}: {error}") from error
+
+    def set(self, images: int, total: int) -> None:
+        """Move every curve to its value after `images` images."""
+        for name, setting in self.curves.items():
+            value = _value(setting, images, total)
+            for group in self.optimizer.param_groups:
+                group[name] = value
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+
+class Player:
+    """A side of the game: what it moves, how, towards what, and how often a step (`moves`)."""
+
+    def __init__(
+        self, name: str, modules: Sequence[nn.Module], optimizer: TunedOptimizer, terms: Sequence[Term], moves: int = 1
+    ) -> None:
+        if moves < 1:
+            raise UserError(f"schedule.{name}.moves={moves}: a player makes at least one move a step")
+        if not any(not term.logged_only for term in terms):
+            raise UserError(f"player {name} has no term with a weight: nothing to minimise")
+        self.name, self.modules, self.tuned, self.terms, self.moves = name, list(modules), optimizer, list(terms), moves
+        self.parameters = [p for module in modules for p in module.parameters()]
+        self.move_count = 0
+
+    def due(self) -> list[Term]:
+        """Terms of the coming move; those that are only logged come last, where they can disturb nothing."""
+        due = [term for term in self.terms if self.move_count % term.every == 0]
+        return sorted(due, key=lambda term: term.logged_only)
+
+    def watch(self, on: bool) -> None:
+        """Let this player's parameters require gradients, or freeze them."""
+        for parameter in self.parameters:
+            parameter.requires_grad_(on)
+
+    def gradient_norm(self) -> Tensor:
+        """Euclidean norm of all gradients, a scalar on the device."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimizer, terms and move count."""
+        return {
+            "optimizer": self.tuned.optimizer.state_dict(),
+            "terms": {term.name: term.state_dict() for term in self.terms},
+            "move_count": self.move_count,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.tuned.optimizer.load_state_dict(state["optimizer"])
+        for term in self.terms:
+            term.load_state_dict(state["terms"][term.name])
+        self.move_count = state["move_count"]
+
+
+def _moves(setting: Any) -> bool:
+    if isinstance(setting, list | tuple):
+        return any(_moves(item) for item in setting)
+    return isinstance(setting, Curve)
+
+
+def _value(setting: Any, images: int, total: int) -> Any:
+    if isinstance(setting, list | tuple):
+        return tuple(_value(item, images, total) for item in setting)
+    return as_curve(setting)(images, total) if isinstance(setting, Curve) else setting
+
+
+def _names(make: Callable[..., Optimizer]) -> str:
+    return ", ".join(name for name in inspect.signature(make).parameters if name not in ("self", "params"))

@@ -1,0 +1,204 @@
+"""The training loop: it knows players, rounds and terms, and nothing else about GANs."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_experiments import seeding
+from gan_experiments.data.base import Batch, Split
+from gan_experiments.data.sampler import Sampler
+from gan_experiments.game import Deal, Game, Round, Term, buffers_kept, check_needs
+from gan_experiments.meter import Meter
+from gan_experiments.players import Player
+from gan_experiments.runtime import Runtime, seed_networks
+
+
+class Observer(ABC):  # noqa: B024 (both hooks are optional)
+    """Acts after the fact, never on the objective."""
+
+    def after_move(self, trainer: Trainer, player: Player, round: Round) -> None:  # noqa: B027
+        """Called when `player` has moved on what `round` showed."""
+
+    def after_step(self, trainer: Trainer) -> None:  # noqa: B027
+        """Called when all players have moved."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What this observer must remember across a resume; nothing for most."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take back what `state_dict` gave."""
+
+
+class Trainer:
+    """Lets the players move in turn until `total` images have been seen, and tells the observers.
+
+    Images seen are real images dealt to the discriminator: steps x batch size x its moves a step.
+    """
+
+    def __init__(
+        self,
+        game: Game,
+        players: Sequence[Player],
+        data: Split,
+        runtime: Runtime,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        observers: Sequence[Observer] = (),
+        flip: bool = False,
+    ) -> None:
+        check_needs(game, [term for player in players for term in player.terms])
+        self.game, self.players, self.data, self.runtime = game, list(players), data, runtime
+        self.batch_size, self.total_steps, self.seed = batch_size, steps, seed
+        self.observers, self.flip = list(observers), flip
+        self.samplers = {player.name: Sampler(len(data), batch_size, seed, player.name) for player in players}
+        self.scalers = {player.name: runtime.scaler() for player in players}
+        moves = next(player.moves for player in players if player.name == "discriminator")
+        self.images_per_step = batch_size * moves
+        self.total = steps * self.images_per_step
+        self.step_count = 0
+        self.stop_requested = False
+        self.seconds_aside = 0.0
+        self.meter = Meter(runtime.device)
+        game.requires_grad_(False)
+
+    @property
+    def images(self) -> int:
+        """Real images the discriminator has been shown."""
+        return self.step_count * self.images_per_step
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has reached its length."""
+        return self.step_count >= self.total_steps
+
+    @property
+    def ending(self) -> bool:
+        """Whether no further step follows now: finished, or asked to stop."""
+        return self.finished or self.stop_requested
+
+    def passed(self, every: int) -> bool:
+        """Whether the last step reached a multiple of `every` images."""
+        return self.images // every > (self.images - self.images_per_step) // every
+
+    def run(self) -> None:
+        """Step until the end, or until somebody asks to stop."""
+        while not self.ending:
+            self.step()
+
+    def step(self) -> None:
+        """Each player makes its moves, then the observers look."""
+        for player in self.players:
+            player.tuned.set(self.images, self.total)
+            for _ in range(player.moves):
+                self.move(player)
+        self.step_count += 1
+        for observer in self.observers:
+            observer.after_step(self)
+
+    def move(self, player: Player) -> None:
+        """One update of one player: deal a round, add up the due terms, go down the gradient."""
+        terms = player.due()
+        player.watch(True)
+        try:
+            with self.runtime.autocast():
+                round = self.deal(player, terms)
+                objective = self.objective(player, round, terms)
+            self.descend(player, objective)
+        finally:
+            player.watch(False)
+        player.move_count += 1
+        for observer in self.observers:
+            observer.after_move(self, player, round)
+
+    def deal(self, player: Player, terms: Sequence[Term]) -> Round:
+        """The round of the player's coming move; every random number in it follows from seed, player and count."""
+        seed = seeding.derive(self.seed, player.name, player.move_count)
+        watches = frozenset(name for term in terms for name in term.watches)
+        return self.deal_from(self.data, self.samplers[player.name].indices(player.move_count), seed, watches)
+
+    def deal_from(self, data: Split, indices: Tensor, seed: int, watches: frozenset[str]) -> Round:
+        """A round on the samples of `data` at `indices` (n,), with latents drawn from `seed`."""
+        seed_networks(seed, self.runtime.device)
+
+        coins = torch.rand(len(indices), generator=seeding.generator(seed, "flip")) < 0.5 if self.flip else None
+
+        def fetch() -> Batch:
+            samples, labels = data.take(indices, coins)
+            return Batch(self.runtime.layout(samples), None if labels is None else labels.to(self.runtime.device))
+
+        exact = self.runtime.reduced and self.runtime.full_precision_slopes
+        return self.game.deal(Deal(len(indices), fetch, seed, self.runtime.device, watches, exact))
+
+    def objective(self, player: Player, round: Round, terms: Sequence[Term]) -> Tensor:
+        """The weighted sum of the due terms; a lazy term counts `every` times, a logged one not at all."""
+        total = torch.zeros((), device=self.runtime.device)
+        for term in terms:
+            if term.logged_only:
+                with buffers_kept(self.game):
+                    self.meter.add(f"{player.name}/{term.name}", term(round), self.step_count)
+                continue
+            value = term(round).float()
+            total = total + term.weight(self.images, self.total) * term.every * value
+            self.meter.add(f"{player.name}/{term.name}", value, self.step_count)
+        return total
+
+    def descend(self, player: Player, objective: Tensor) -> None:
+        """Gradients of the player's own parameters, then its optimizer's step."""
+        optimizer, scaler = player.tuned.optimizer, self.scalers[player.name]
+        optimizer.zero_grad(set_to_none=True)
+        if scaler is None:
+            objective.backward()  # type: ignore[no-untyped-call]
+            self.meter.add(f"{player.name}/gradient_norm", player.gradient_norm(), self.step_count)
+            optimizer.step()
+            return
+        scaler.scale(objective).backward()
+        scaler.unscale_(optimizer)
+        self.meter.add(f"{player.name}/gradient_norm", player.gradient_norm(), self.step_count, may_overflow=True)
+        scaler.step(optimizer)
+        scaler.update()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Time spent here (scores, grids, checkpoints) is not training time."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds_aside += time.perf_counter() - start
+
+    def named_observers(self) -> list[tuple[str, Observer]]:
+        """Observers by place and type, which follow from the configuration."""
+        return [(f"{place} {type(observer).__name__}", observer) for place, observer in enumerate(self.observers)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a later process needs to continue bit for bit."""
+        return {
+            "step_count": self.step_count,
+            "game": self.game.state_dict(),
+            "players": {player.name: player.state_dict() for player in self.players},
+            "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items() if scaler is not None},
+            "observers": {name: observer.state_dict() for name, observer in self.named_observers()},
+            "meter": self.meter.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.step_count = state["step_count"]
+        self.game.load_state_dict(state["game"])
+        for player in self.players:
+            player.load_state_dict(state["players"][player.name])
+        for name, scaler in self.scalers.items():
+            if scaler is not None:
+                scaler.load_state_dict(state["scalers"][name])
+        for name, observer in self.named_observers():
+            observer.load_state_dict(state["observers"][name])
+        self.meter.load_state_dict(state["meter"])

@@ -1,0 +1,43 @@
+"""Curves against their formulas."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gan_experiments.curves import Constant, Cosine, Linear, WarmUp, as_curve
+from gan_experiments.errors import UserError
+
+
+def test_cosine_start_middle_end_and_beyond() -> None:
+    curve = Cosine(2e-4, 5e-5, over=1000)
+    assert curve(0, 1) == 2e-4
+    assert curve(500, 1) == pytest.approx((2e-4 + 5e-5) / 2)
+    assert curve(250, 1) == pytest.approx(2e-4 + (5e-5 - 2e-4) * (1 - math.cos(math.pi / 4)) / 2)
+    assert curve(1000, 1) == curve(2000, 1) == pytest.approx(5e-5)
+
+
+def test_linear_begins_after_and_lasts_the_run_by_default() -> None:
+    curve = Linear(1.0, 0.0, after=200)
+    assert [curve(t, 1000) for t in (0, 200, 600, 1000, 1200)] == [1.0, 1.0, 0.5, 0.0, 0.0]
+
+
+def test_warm_up_scales_another_curve() -> None:
+    curve = WarmUp(Linear(1.0, 0.0), over=100)
+    assert curve(0, 1000) == 0.0
+    assert curve(50, 1000) == pytest.approx(0.5 * 0.95)
+    assert curve(500, 1000) == pytest.approx(0.5)
+
+
+def test_constant_and_numbers() -> None:
+    assert as_curve(3)(5, 10) == 3.0
+    assert Constant(0.25)(0, 1) == 0.25
+    same = Linear(0, 1)
+    assert as_curve(same) is same
+
+
+@pytest.mark.parametrize("wrong", [lambda: Linear(0, 1, over=0), lambda: Cosine(0, 1, after=-1), lambda: as_curve("x")])  # type: ignore[arg-type]
+def test_nonsense_is_refused(wrong: object) -> None:
+    with pytest.raises(UserError):
+        wrong()  # type: ignore[operator]
