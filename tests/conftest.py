@@ -13,7 +13,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from gan_experiments.config import conf_dir, register
 
@@ -44,24 +44,3 @@ def composed(tmp_path: Path) -> Iterator[Compose]:
 
     with initialize_config_dir(config_dir=conf_dir(), version_base="1.3"):
         yield make
-
-
-TINY = (
-    "model=mlp", "dataset=ring", "metric=[modes]", "extractor=none", "logger=none", "schedule.batch_size=16",
-    "schedule.images=320", "model.generator.hidden=[8]", "model.discriminator.hidden=[8]", "model.generator.latent_dim=2",
-    "log.every=64", "samples.every=160", "samples.count=9", "evaluation.every=160", "evaluation.samples=64",
-    "evaluation.batch_size=32", "checkpoint.every=80", "dataset.size=200", "dataset.held_out=100",
-)  # fmt: skip
-
-
-@pytest.fixture
-def tiny() -> tuple[str, ...]:
-    """Overrides for a run of 20 steps on points that takes a fraction of a second."""
-    return TINY
-
-
-def without(config: DictConfig, key: str) -> DictConfig:
-    """The configuration with one root key dropped."""
-    with open_dict(config):
-        config.pop(key)
-    return config

@@ -18,7 +18,7 @@ from gan_experiments.data.mnist import DEBIAN_FOLDER, FASHION_CLASSES, fashion10
 from gan_experiments.errors import UserError
 from gan_experiments.metrics.classifier import Classifier, accuracy, shrink, train_classifier
 from gan_experiments.metrics.classifier_extractor import ClassifierExtractor, ClassifierSource
-from gan_experiments.metrics.extractors import Extractor, NoExtractorSource, Pixels, PixelsSource
+from gan_experiments.metrics.extractors import Extractor, ExtractorSource, NoExtractorSource, Pixels, PixelsSource
 from gan_experiments.metrics.inception import InceptionSource
 
 
@@ -50,7 +50,8 @@ def test_pixels() -> None:
     features = extractor(images)
     assert (extractor.num_features, extractor.num_classes, features.logits) == (256, 0, None)
     assert torch.equal(features.features, images.reshape(5, 256).float() / 255)
-    assert NoExtractorSource().build(POINTS) is None
+    source: ExtractorSource = NoExtractorSource()
+    assert source.build(POINTS) is None
 
 
 @pytest.mark.parametrize("images", [torch.zeros(2, 1, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8)])
@@ -110,7 +111,7 @@ def test_same_classes_of_another_shape_are_not_served_by_the_shipped_weights(tmp
 
 def test_own_classifier_is_trained_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Trained on the data's labels, cached with its accuracy, found again; the global random state stays."""
-    source = ClassifierSource(str(tmp_path / "cache"), steps=25)
+    source = ClassifierSource(str(tmp_path / "cache"), steps=10)
     state = torch.get_rng_state()
     with caplog.at_level(logging.INFO):
         first = source.build(dataset())
@@ -184,7 +185,7 @@ def test_any_size_and_one_or_three_channels(channels: int, side: int) -> None:
 def test_shrink_averages() -> None:
     """From 64 to 32 every pixel is the mean of four; 32 stays as it is."""
     images = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    expected = images.unflatten(2, (32, 2)).unflatten(4, (32, 2)).mean((3, 5))
+    expected = images.reshape(2, 1, 32, 2, 32, 2).mean((3, 5))
     assert torch.allclose(shrink(images), expected, atol=1e-6)
     assert torch.equal(shrink(expected), expected)
 

@@ -46,6 +46,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = (root / "cats" / "006.JPG").read_bytes()
     (root / "cats" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (root / "cats" / "notes.txt").write_text("left out")
+    (root / "cats" / "._006.JPG").write_bytes(b"left out")
     (root / ".hidden").mkdir()
     (root / ".hidden" / "a.png").write_bytes(b"left out")
     return root
@@ -60,6 +61,7 @@ def test_mixed_folder_is_read_whole(mixed: Path, tmp_path: Path, caplog: pytest.
     dataset = load(mixed, tmp_path)
     assert dataset.spec.shape == (3, 16, 16) and dataset.spec.classes == ("cats", "dogs")
     assert (len(dataset.train), len(dataset.held_out)) == (447, 50)
+    assert sum("left out" in message for message in caplog.messages) == 3
     for broken in ("cats/broken.png", "dogs/text.jpg", "cats/cut.jpg"):
         assert sum(str(mixed / broken) in message for message in caplog.messages) == 1
     names = json.loads(next(tmp_path.glob("*.json")).read_text())["names"]
@@ -344,10 +346,10 @@ def test_palettes_keep_their_colours_and_transparency(tmp_path: Path) -> None:
 
 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
-    levels = np.array([[0, 257], [32896, 65535]], np.uint16)
+    levels = np.array([[0, 257], [65280, 65535]], np.uint16)
     for suffix in ("png", "tif"):
         loaded = pictures.load(paint(tmp_path / f"a.{suffix}", levels), 2, 1)[0]
-        assert loaded.tolist() == [[[0, 1], [128, 255]]]
+        assert loaded.tolist() == [[[0, 1], [254, 255]]]
 
 
 def test_grey_and_colour_convert_into_each_other(tmp_path: Path) -> None:

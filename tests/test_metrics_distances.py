@@ -24,7 +24,7 @@ def normal(n: int, d: int, seed: int, dtype: torch.dtype = torch.float64) -> Ten
 
 def mixed(n: int, d: int, seed: int) -> Tensor:
     """Correlated, skewed rows (n, d) like a network's features: relu of mixed normals."""
-    return (normal(n, d, seed) @ normal(d, d, 99) / d**0.5 + 0.3).relu()
+    return torch.relu(normal(n, d, seed) @ normal(d, d, 99) / d**0.5 + 0.3)
 
 
 def fid(real: Tensor, generated: Tensor, batch: int = 1000, ddof: int = 1) -> float:

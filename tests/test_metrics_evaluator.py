@@ -87,7 +87,7 @@ def test_the_value_is_that_of_the_quantised_samples() -> None:
 def test_floors_are_the_scores_of_held_out_images() -> None:
     """A generator that returns the held-out images scores exactly the floor."""
     made = evaluator({"fid": FrechetDistance()}, samples=90, batch_size=30)
-    held_out = iter(to_unit(bytes_of(90, 1)).split(30))
+    held_out = iter(torch.tensor_split(to_unit(bytes_of(90, 1)), 3))
     score = made.evaluate(lambda n, generator: next(held_out), "raw", 0, 0)["fid"]
     assert score.value == pytest.approx(score.floor, rel=1e-10)
     assert score.floor > 0.01
@@ -125,7 +125,7 @@ def test_points_are_scored_as_they_are() -> None:
     assert scores["modes_captured"].value == 1 and scores["modes_captured"].floor == 2
     assert scores["modes_captured"].n_real == 0 and scores["sliced_w1"].n_real == 300
     assert scores["fid"].value == pytest.approx(0.5, abs=0.01)
-    assert scores["sliced_w1"].value > 0.2 and scores["sliced_w1"].floor < 0.01
+    assert scores["sliced_w1"].value > 0.2 and scores["sliced_w1"].floor < 0.05
     assert scores["fid"].extractor == "none"
 
 
@@ -211,5 +211,5 @@ def test_two_ranks_share_the_work(batch_size: int) -> None:
     first, second = (made.metrics["fid"] for made in ranks)
     first.real.merge_state(second.real)
     first.generated.merge_state(second.generated)
-    assert int(second.real.count) == (72 if batch_size == 32 else 100)
+    assert int(second.real.count) == (96 if batch_size == 32 else 100)
     assert first.compute()[0].value == pytest.approx(alone.value, rel=1e-9)

@@ -67,7 +67,7 @@ def only_run(directory: Path) -> RunFile:
     return read_finished_run(folder)
 
 
-def score(value: float, higher_is_better: bool = False, **more: Any) -> dict[str, Any]:
+def score(value: float | None, higher_is_better: bool = False, **more: Any) -> dict[str, Any]:
     return {"value": value, "higher_is_better": higher_is_better, "extractor": "classifier"} | more
 
 
@@ -101,7 +101,7 @@ def test_offline_run_holds_config_rows_summary_metrics_and_exit_code(tmp_path: P
 def test_scores_have_floors_best_last_and_provenance(tmp_path: Path) -> None:
     logger = WandbLogger(mode="offline")
     logger.open({}, tmp_path, "id")
-    for images, fid, inception in ((10, 9.0, 2.0), (20, 4.0, 5.0), (30, 6.0, 3.0), (40, float("nan"), float("nan"))):
+    for images, fid, inception in ((10, 9.0, 2.0), (20, 4.0, 5.0), (30, 6.0, 3.0), (40, float("nan"), None)):
         logger.scores(
             {"fid": score(fid, floor=1.5, images=images), "inception_score": score(inception, True, floor=None)}, images
         )
@@ -116,6 +116,7 @@ def test_scores_have_floors_best_last_and_provenance(tmp_path: Path) -> None:
     }
     assert (run.summary["score/fid_best"], run.summary["score/fid_best_images"]) == (4.0, 20)
     assert (run.summary["score/inception_score_best"], run.summary["score/inception_score_best_images"]) == (5.0, 20)
+    assert np.isnan(rows(run)[3]["score/inception_score"])
     assert run.summary["score/fid_last"] is None  # W&B's summary has no NaN
     record = run.summary["score/fid_record"]
     assert (record["images"], record["floor"], record["extractor"]) == (40, 1.5, "classifier")
@@ -130,13 +131,14 @@ def test_resumed_run_keeps_its_id_and_its_best_score(tmp_path: Path) -> None:
     resumed.remember({"fid": score(4.0), "inception_score": score(5.0, True), "kid": score(3.0)})
     resumed.remember({"fid": score(6.0)})
     resumed.open({"images": 2}, tmp_path / "resumed", "same")
+    resumed.remember({"precision": score(0.5, True)})
     resumed.scores({"fid": score(8.0), "inception_score": score(9.0, True)}, 20)
     resumed.close(0, "completed")
 
     run = only_run(tmp_path / "resumed")
     assert run.run.run_id == "same" and run.config["images"] == 2
     assert (run.summary["score/fid_best"], run.summary["score/fid_last"]) == (4.0, 8.0)
-    assert run.summary["score/kid_best"] == 3.0
+    assert (run.summary["score/kid_best"], run.summary["score/precision_best"]) == (3.0, 0.5)
     assert (run.summary["score/inception_score_best"], run.summary["score/inception_score_best_images"]) == (9.0, 20)
 
 

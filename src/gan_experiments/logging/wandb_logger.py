@@ -8,7 +8,6 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
@@ -113,7 +112,7 @@ class WandbLogger(Logger):
         summary: dict[str, Any] = {}
         for name, record in records.items():
             key = f"score/{name}"
-            row[key] = summary[f"{key}_last"] = record["value"]
+            row[key] = summary[f"{key}_last"] = _number(record["value"])
             if record.get("floor") is not None:
                 row[f"{key}_floor"] = record["floor"]
             if self._is_best(name, record):
@@ -157,7 +156,7 @@ class WandbLogger(Logger):
             "tags": self.tags or None,
             "name": self.name,
             "job_type": self.job_type,
-            "config": deepcopy(dict(config)),
+            "config": dict(config),
             "allow_val_change": True,
             "dir": str(folder),
             "id": run_id,
@@ -209,7 +208,7 @@ class WandbLogger(Logger):
         self._run = run
 
     def _is_best(self, name: str, record: Mapping[str, Any]) -> bool:
-        value, sign = float(record["value"]), -1.0 if record["higher_is_better"] else 1.0
+        value, sign = _number(record["value"]), -1.0 if record["higher_is_better"] else 1.0
         if math.isnan(value) or sign * value >= sign * self._best.get(name, sign * math.inf):
             return False
         self._best[name] = value
@@ -256,6 +255,11 @@ def _check_names(project: str, tags: Sequence[str]) -> None:
     for tag in tags:
         if not 0 < len(tag) <= 64:
             raise UserError(f"logger.tags: {tag!r} has {len(tag)} characters, W&B takes 1 to 64")
+
+
+def _number(value: float | None) -> float:
+    """A score's value, which its record leaves out when it isn't finite."""
+    return math.nan if value is None else float(value)
 
 
 def _line(error: Exception) -> str:

@@ -30,6 +30,8 @@ class Reading(NamedTuple):
 class Accumulator(Metric, ABC):
     """What a metric keeps of one side's samples; states are summed or concatenated over ranks when computed."""
 
+    full_state_update = False
+
     def __init__(self) -> None:
         """An empty accumulator."""
         super().__init__(compute_with_cache=False)

@@ -49,7 +49,7 @@ class ClassifierExtractor(Extractor):
 
 @dataclass(frozen=True)
 class ClassifierSource(ExtractorSource):
-    """The option extractor=classifier, trained with `steps` batches of 128 where no shipped weights fit, kept in `cache`."""
+    """The option extractor=classifier: where no shipped weights fit, trained by `steps` batches, kept in `cache`."""
 
     cache: str
     steps: int = 2800

@@ -97,7 +97,7 @@ class NoExtractorSource(ExtractorSource):
 
 
 def picks(size: int, count: int, seed: int) -> Tensor:
-    """Ascending indices of `count` of `size` samples, seeded; random, since even steps may meet a period of the labels."""
+    """Ascending, seeded indices of `count` of `size` samples; random, as even steps may meet a period of the labels."""
     order = torch.randperm(size, generator=seeding.generator(seed, "picks"))
     return order[:count].sort().values
 

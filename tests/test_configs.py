@@ -1,0 +1,194 @@
+"""Every option on disk composes and builds; every experiment takes two steps. New YAML files are found by themselves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.errors import HydraException
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tiny import TINY
+
+from gan_experiments import config as configuration
+from gan_experiments.composition import unknown_keys
+from gan_experiments.config import COMPONENTS, build, build_named, conf_dir, plain, typed
+from gan_experiments.data.base import Spec
+from gan_experiments.errors import UserError
+from gan_experiments.experiment import build_game, build_players, build_terms, run
+from gan_experiments.game import Term
+from gan_experiments.logging.status import State, read_status
+from gan_experiments.trainer import Observer
+
+
+CONF = Path(conf_dir())
+GROUPS = {folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+          for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra"}  # fmt: skip
+OPTIONS = [(group, option) for group, options in GROUPS.items() if group != "experiment" for option in options]
+MULTIPLE = ("regularizer", "metric")
+DOWNLOADED = {"mnist", "cifar10", "fashion_mnist"}  # their sources are tested in test_data.py
+
+
+def test_there_are_options_in_every_group() -> None:
+    assert set(COMPONENTS) | {"schedule", "runtime", "experiment"} == set(GROUPS)
+    assert all(GROUPS.values())
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_its_keys_are_the_constructors(
+    group: str, option: str, composed: Callable[..., DictConfig]
+) -> None:
+    config = composed(f"{group}=[{option}]" if group in MULTIPLE else f"{group}={option}")
+    typed(config)
+    for where, node in nodes(config[group], group):
+        target = get_method(node["_target_"])
+        parameters = [name for name in inspect.signature(target).parameters if name not in ("self", "spec")]
+        given = [str(key) for key in node if not str(key).startswith("_")]
+        if not where.endswith("optimizer"):  # an optimizer's other settings keep torch's defaults
+            assert sorted(given) == sorted(parameters), f"{where} lists other keys than {node['_target_']} takes"
+        assert set(given) <= set(parameters)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_builds(
+    group: str, option: str, composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    line = [f"{group}=[{option}]" if group in MULTIPLE else f"{group}={option}"]
+    if group == "dataset" and option in DOWNLOADED:
+        pytest.skip("needs files of its own; test_data.py builds it")
+    if (group, option) == ("dataset", "folder"):
+        line.append(f"dataset.path={pictures(tmp_path / 'pictures')}")
+    settings = typed(composed(*line))
+    built = builders(settings)[group]()
+    assert built is not None
+
+
+def builders(settings: configuration.Config) -> dict[str, Callable[[], Any]]:
+    """How a test makes the objects of each group."""
+    spec = Spec((1, 32, 32), tuple("abc"))
+    return {
+        "model": lambda: build_game(settings, spec),
+        "loss": lambda: build_terms(settings),
+        "regularizer": lambda: all_parts(build_named(settings.regularizer, "regularizer")),
+        "dataset": lambda: build(settings.dataset, "dataset"),
+        "metric": lambda: build_named(settings.metric, "metric"),
+        "extractor": lambda: build(settings.extractor, "extractor"),
+        "logger": lambda: build(settings.logger, "logger"),
+        "schedule": lambda: build_players(settings, build_game(settings, spec), build_terms(settings)[0]),
+        "runtime": lambda: settings.runtime,
+    }
+
+
+def all_parts(parts: dict[str, Any]) -> dict[str, Any]:
+    assert all(isinstance(part, Term | Observer) for part in parts.values())
+    return parts
+
+
+def pictures(folder: Path) -> Path:
+    from PIL import Image
+
+    folder.mkdir()
+    for number in range(20):
+        Image.new("RGB", (40, 30), (number, 2 * number, 0)).save(folder / f"{number}.png")
+    return folder
+
+
+def nodes(value: Any, where: str) -> list[tuple[str, DictConfig]]:
+    """All nodes with a `_target_` below a value, with their places."""
+    if not isinstance(value, DictConfig):
+        return []
+    found = [(where, value)] if "_target_" in value else []
+    return found + [pair for key in value for pair in nodes(value._get_node(key), f"{where}.{key}")]
+
+
+@pytest.mark.parametrize("experiment", GROUPS["experiment"])
+def test_every_experiment_takes_two_steps(
+    experiment: str, composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    config = composed(
+        f"experiment={experiment}", "logger=none", "schedule.steps=2", "schedule.images=null", "schedule.batch_size=8",
+        "evaluation.samples=50", "evaluation.batch_size=25", "samples.count=4", "run.objective=null",
+    )  # fmt: skip
+    run(config, tmp_path / "run")
+    status = read_status(tmp_path / "run" / "status.json")
+    assert status is not None and status.state is State.COMPLETED and status.step == 2
+
+
+@pytest.mark.parametrize("experiment", GROUPS["experiment"])
+def test_experiments_set_only_what_their_components_list(
+    experiment: str, composed: Callable[..., DictConfig]
+) -> None:
+    """As the command line checks it; here against the group's own YAML, composed without the experiment."""
+    config = composed(f"experiment={experiment}")
+    for group in COMPONENTS:
+        options = {option: plain(composed(f"{group}=[{option}]" if group in MULTIPLE else f"{group}={option}")
+                                 )[group] for option in GROUPS[group] if option != "folder"}  # fmt: skip
+        node = OmegaConf.to_container(config[group])
+        known = {name: value for option in options.values() for name, value in (option or {}).items()} \
+            if group in MULTIPLE else next((o for o in options.values() if o["_target_"] == node["_target_"]), {})  # type: ignore[index, call-overload]
+        assert list(unknown_keys(node, known, group)) == []
+
+
+MISSPELT = ["run.sede=1", "schedule.image=3", "schedule.generator.optimiser={}", "runtime.precison=auto",
+            "model.generator.widht=3", "regularizer.r1.wieght=1", "evaluation.sample=5", "sampels.every=3"]  # fmt: skip
+
+
+@pytest.mark.parametrize("override", MISSPELT)
+def test_misspelt_keys_do_not_compose(override: str, composed: Callable[..., DictConfig]) -> None:
+    with pytest.raises((HydraException, OmegaConfBaseException)):
+        composed(override)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["schedule.steps=5"], "schedule.images=600000 and schedule.steps=5: set one"),
+        (["schedule.images=null"], "set one of them"),
+        (["schedule.batch_size=0"], "schedule.batch_size=0: must be 1 or more"),
+        (["evaluation.every=-1"], "evaluation.every=-1"),
+        (["runtime.penalties=exact"], "runtime.penalties=exact"),
+    ],
+)
+def test_contradictory_values_are_refused(
+    overrides: list[str], said: str, composed: Callable[..., DictConfig]
+) -> None:
+    with pytest.raises(UserError, match=said):
+        typed(composed(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model=dcgan"], "model.*DCGANGenerator makes images, but the data are points"),
+        (["metric=[fid]", "dataset=fashion10k", "model=dcgan", "extractor=none"], "extractor"),
+        (["run.objective=fidd"], "run.objective=fidd: no such score; the chosen metrics give modes"),
+        (["schedule.order=[generator]"], "schedule.order"),
+        (["regularizer.r1.player=critic"], "r1 .player critic.*discriminator, generator"),
+        (["+schedule.generator.optimizer.momentum=1"], "schedule.generator.optimizer: Adam takes no momentum"),
+        (["schedule.generator.optimizer._target_=torch.optim.Adan"], "no such function or class: torch.optim.Adan"),
+        (["regularizer.r1.every=0"], "regularizer.r1.*every=0"),
+        (["+model.generator.foo=1"], "model.*foo"),
+        (["regularizer.r1=3"], "regularizer.r1: expected one option"),
+        (["schedule.ema.buffers=no"], "schedule.ema.buffers"),
+        (["schedule.discriminator.moves=0"], "moves=0"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_training_with_its_place(
+    overrides: list[str], said: str, composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    given = {line.split("=")[0] for line in overrides}
+    base = [line for line in TINY if line.split("=")[0] not in given]
+    if "dataset=fashion10k" in overrides:
+        base = [line for line in base if not line.startswith(("dataset.", "model."))]
+    if "model=dcgan" in overrides:
+        base = [line for line in base if not line.startswith("model.")]
+    with pytest.raises(UserError, match=said) as error:
+        run(composed(*base, *overrides), tmp_path / "run")
+    assert "\n" not in str(error.value)
+    status = read_status(tmp_path / "run" / "status.json")
+    assert status is None or status.state is State.FAILED
