@@ -140,7 +140,8 @@ def conf_dir() -> str:
 
 def typed(config: DictConfig) -> Config:
     """The root configuration as dataclasses, components left as they are; UserError for contradictory values."""
-    result = Config(**{name: config[name] for name in COMPONENTS if name in config})
+    config = OmegaConf.merge(OmegaConf.structured(Config), config)  # type: ignore[assignment]
+    result = Config(**{name: config[name] for name in COMPONENTS})  # type: ignore[arg-type]
     for name in ("run", "schedule", "runtime", "log", "samples", "evaluation", "checkpoint"):
         setattr(result, name, OmegaConf.to_object(config[name]))
     _check(result)
@@ -239,6 +240,16 @@ def _explain(error: BaseException, where: str) -> UserError:
 def _short(node: Any) -> str:
     text = str(OmegaConf.to_container(node)) if isinstance(node, DictConfig | ListConfig) else repr(node)
     return text if len(text) <= 100 else text[:97] + "..."
+
+
+def compose_option(group: str, option: str, data: str) -> dict[str, Any]:
+    """One option of a group as plain values, `run.data` filled in; UserError naming the options when there is no such."""
+    path = Path(conf_dir()) / group / f"{option}.yaml"
+    if not path.is_file():
+        options = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise UserError(f"no {group} called {option}; there is {options}")
+    node = OmegaConf.create({"run": {"data": data}, group: OmegaConf.load(path)})
+    return plain(node)[group] or {}
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Logger(ABC):
 
     @abstractmethod
     def scores(self, records: Mapping[str, Mapping[str, Any]], images: int) -> None:
-        """Add scores: each name's record holds value, floor (None: not finite), higher_is_better, and its provenance."""
+        """Add scores: each name's record holds value, floor (None: not finite), higher_is_better and provenance."""
 
     @abstractmethod
     def remember(self, records: Mapping[str, Mapping[str, Any]]) -> None:

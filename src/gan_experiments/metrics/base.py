@@ -25,6 +25,7 @@ class Reading(NamedTuple):
     details: dict[str, int | float | str]
     error: float | None = None
     error_from: str = ""
+    higher_is_better: bool = False
 
 
 class Accumulator(Metric, ABC):

@@ -92,8 +92,8 @@ class ModeCoverage(QualityMetric[ModeCounts]):
         bins = torch.cat([captured.cpu(), torch.tensor([n - int(captured.sum())])])
         expected = torch.cat([uniform * WITHIN, torch.tensor([1 - WITHIN], dtype=torch.float64)])
         return [
-            Reading("modes_captured", float((captured > 0).sum()), details),
-            Reading("high_quality_share", float(captured.sum() / n), details),
+            Reading("modes_captured", float((captured > 0).sum()), details, higher_is_better=True),
+            Reading("high_quality_share", float(captured.sum() / n), details, higher_is_better=True),
             Reading("reverse_kl", float(divergence(nearest.cpu(), uniform)), details),
             Reading("binned_kl", float(divergence(bins, expected)), {**details, "bins": k + 1}),
         ]

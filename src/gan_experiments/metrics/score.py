@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
 
 
@@ -41,9 +40,9 @@ class Score:
     seed: int
     batch_size: int
     seconds: float
+    higher_is_better: bool = False
     details: dict[str, int | float | str] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, object]:
-        """The score as a dict of JSON's own types; non-finite numbers become None."""
-        record: dict[str, object] = asdict(self)
-        return {key: value if finite(value) else None for key, value in record.items()}
+        """The score as a plain dict."""
+        return asdict(self)

@@ -1,0 +1,71 @@
+"""A finished (or still running) run as a generator to draw from: needs nothing but the run's directory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from gan_experiments import checkpoint, seeding
+from gan_experiments import runtime as machine
+from gan_experiments.checkpoint import Checkpoints
+from gan_experiments.config import Config, typed
+from gan_experiments.data.base import Spec
+from gan_experiments.errors import UserError
+from gan_experiments.experiment import build_game
+from gan_experiments.game import Game
+from gan_experiments.runtime import Runtime
+from gan_experiments.sampling import draw
+
+
+@dataclass(frozen=True)
+class TrainedGenerator:
+    """A game with trained weights ("ema" or "raw"), its configuration, and how long it had been trained."""
+
+    game: Game
+    settings: Config
+    runtime: Runtime
+    weights: str
+    images: int
+    step: int
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """`n` samples (n, ...), images in [-1, 1]; latents come from `generator`, which lives on the CPU."""
+        return draw(self.game, n, generator, self.runtime)
+
+    def sample(self, n: int, seed: int = 0, batch_size: int = 250) -> Tensor:
+        """`n` samples on the CPU; the first ones are the same whatever `n` is."""
+        batches = [
+            self.draw(batch_size, seeding.generator(seed, "sample", place)).cpu() for place in range(-(-n // batch_size))
+        ]
+        return torch.cat(batches)[:n]
+
+
+def load_generator(directory: Path, raw: bool = False) -> TrainedGenerator:
+    """The averaged generator of the run in `directory`, or with `raw` the live weights of its newest checkpoint.
+
+    Raises UserError when there is none yet, or the files can't be read.
+    """
+    path = directory / "generator.pt"
+    if not path.exists():
+        raise UserError(f"{directory}: no generator.pt; give a run directory of gan-train that has saved a checkpoint")
+    saved = checkpoint.load(path, "generator")
+    settings = typed(OmegaConf.create(json.loads(saved["config"])))
+    game = build_game(settings, Spec(tuple(saved["shape"]), tuple(saved["classes"])))
+    if raw:
+        state = Checkpoints(directory / "checkpoints").load_latest()
+        if state is None:
+            raise UserError(f"{directory}: no checkpoint, so there are no raw weights; the averaged ones can be had")
+        game.load_state_dict(state["state"]["game"])
+        saved["images"], saved["step"] = state["images"], state["step"]
+    else:
+        for module, weights in zip(game.sides["generator"], saved["generator"], strict=True):
+            module.load_state_dict(weights)
+    runtime = machine.choose(settings.runtime, game.spec.is_image)
+    runtime.place(game)
+    game.requires_grad_(False)
+    return TrainedGenerator(game, settings, runtime, "raw" if raw else "ema", saved["images"], saved["step"])
