@@ -1,8 +1,8 @@
 """Score a run's generator with any metrics; needs only the run's directory (and its data).
 
-    python scripts/evaluate.py RUN                                 the run's own metrics
-    python scripts/evaluate.py RUN --metric fid kid --samples 5000
-    python scripts/evaluate.py RUN --extractor inception --seed 1 --raw --json scores.json
+python scripts/evaluate.py RUN                                 the run's own metrics
+python scripts/evaluate.py RUN --metric fid kid --samples 5000
+python scripts/evaluate.py RUN --extractor inception --seed 1 --raw --json scores.json
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def main() -> None:
     print(f"{'score':<20}{'value':>12}{'held-out real':>16}{'real / fake':>18}  extractor")
     for name, score in scores.items():
         counts = f"{score.n_real} / {score.n_fake}"
-        print(f"{name:<20}{score.value:>12.5g}{score.floor:>16.5g}{counts:>18}  {score.extractor} {score.extractor_sha256[:8]}")
+        print(
+            f"{name:<20}{score.value:>12.5g}{score.floor:>16.5g}{counts:>18}  {score.extractor} {score.extractor_sha256[:8]}"
+        )
     if arguments.json:
         arguments.json.write_text(json.dumps({name: s.to_record() for name, s in scores.items()}, indent=2) + "\n")
 

@@ -1,9 +1,9 @@
 """Draw samples from a run: a grid, or one file a sample.
 
-    python scripts/sample.py RUN                         RUN/samples/grid-seed0.png, 100 images
-    python scripts/sample.py RUN --count 64 --seed 3 --out grid.png
-    python scripts/sample.py RUN --count 5000 --out folder/     one PNG an image, or points.csv
-    python scripts/sample.py RUN --raw                   the live weights instead of their moving average
+python scripts/sample.py RUN                         RUN/samples/grid-seed0.png, 100 images
+python scripts/sample.py RUN --count 64 --seed 3 --out grid.png
+python scripts/sample.py RUN --count 5000 --out folder/     one PNG an image, or points.csv
+python scripts/sample.py RUN --raw                   the live weights instead of their moving average
 """
 
 from __future__ import annotations

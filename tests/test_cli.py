@@ -11,13 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tiny import TINY
 
 FAST = [*TINY, "runtime.threads=1"]
 NO_TORCH = "import sys; sys.modules['torch'] = None; from gan_experiments.cli import main; main()"
 
 
-def gan_train(*arguments: str, cwd: Path, code: str | None = None, **kwargs: object) -> subprocess.CompletedProcess[str]:
+def gan_train(
+    *arguments: str, cwd: Path, code: str | None = None, **kwargs: object
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *(["-c", code] if code else ["-m", "gan_experiments.cli"]), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(cwd)}
     return subprocess.run(
@@ -66,7 +69,9 @@ def test_a_misspelt_key_in_an_experiment_file_is_an_error_at_composition(tmp_pat
                       "term": "regularizer.r1.wieght"}.items():  # fmt: skip
         done = gan_train("--config-dir", "mine", f"experiment={name}", cwd=tmp_path, code=NO_TORCH)
         assert done.returncode == 1 and key in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    done = gan_train("--config-dir", "mine", "experiment=fine", *[line for line in FAST if "hidden" not in line], cwd=tmp_path)
+    done = gan_train(
+        "--config-dir", "mine", "experiment=fine", *[line for line in FAST if "hidden" not in line], cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -76,7 +81,15 @@ def test_a_run_prints_its_choices_and_leaves_its_files(tmp_path: Path) -> None:
     assert "runtime: cpu (1 threads), float32" in done.stderr
     assert "320 images: modes_captured" in done.stderr
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left >= {"config.json", "metrics.jsonl", "status.json", "samples", "checkpoints", "generator.pt", "gan-train.log"}
+    assert left >= {
+        "config.json",
+        "metrics.jsonl",
+        "status.json",
+        "samples",
+        "checkpoints",
+        "generator.pt",
+        "gan-train.log",
+    }
     again = gan_train(*FAST, "run.dir=out", cwd=tmp_path)
     assert again.returncode == 0 and "out is complete (320 images): modes_captured" in again.stderr
     other = gan_train(*FAST, "run.dir=out", "loss=hinge", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Every option on disk composes and builds; every experiment takes two steps. New YAML files are found by themselves."""
+"""Every option on disk composes and builds, every experiment takes two steps; new YAML files are found."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tiny import TINY
-
 from gan_experiments import config as configuration
 from gan_experiments.composition import unknown_keys
 from gan_experiments.config import COMPONENTS, build, build_named, conf_dir, plain, typed
@@ -24,7 +22,7 @@ from gan_experiments.experiment import build_game, build_players, build_terms, r
 from gan_experiments.game import Term
 from gan_experiments.logging.status import State, read_status
 from gan_experiments.trainer import Observer
-
+from tiny import TINY
 
 CONF = Path(conf_dir())
 GROUPS = {folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
@@ -55,9 +53,7 @@ def test_every_option_composes_and_its_keys_are_the_constructors(
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_builds(
-    group: str, option: str, composed: Callable[..., DictConfig], tmp_path: Path
-) -> None:
+def test_every_option_builds(group: str, option: str, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
     line = [f"{group}=[{option}]" if group in MULTIPLE else f"{group}={option}"]
     if group == "dataset" and option in DOWNLOADED:
         pytest.skip("needs files of its own; test_data.py builds it")
@@ -107,9 +103,7 @@ def nodes(value: Any, where: str) -> list[tuple[str, DictConfig]]:
 
 
 @pytest.mark.parametrize("experiment", GROUPS["experiment"])
-def test_every_experiment_takes_two_steps(
-    experiment: str, composed: Callable[..., DictConfig], tmp_path: Path
-) -> None:
+def test_every_experiment_takes_two_steps(experiment: str, composed: Callable[..., DictConfig], tmp_path: Path) -> None:
     config = composed(
         f"experiment={experiment}", "logger=none", "schedule.steps=2", "schedule.images=null", "schedule.batch_size=8",
         "evaluation.samples=50", "evaluation.batch_size=25", "samples.count=4", "run.objective=null",
@@ -120,17 +114,18 @@ def test_every_experiment_takes_two_steps(
 
 
 @pytest.mark.parametrize("experiment", GROUPS["experiment"])
-def test_experiments_set_only_what_their_components_list(
-    experiment: str, composed: Callable[..., DictConfig]
-) -> None:
+def test_experiments_set_only_what_their_components_list(experiment: str, composed: Callable[..., DictConfig]) -> None:
     """As the command line checks it; here against the group's own YAML, composed without the experiment."""
     config = composed(f"experiment={experiment}")
     for group in COMPONENTS:
         options = {option: plain(composed(f"{group}=[{option}]" if group in MULTIPLE else f"{group}={option}")
                                  )[group] for option in GROUPS[group] if option != "folder"}  # fmt: skip
         node = OmegaConf.to_container(config[group])
-        known = {name: value for option in options.values() for name, value in (option or {}).items()} \
-            if group in MULTIPLE else next((o for o in options.values() if o["_target_"] == node["_target_"]), {})  # type: ignore[index, call-overload]
+        known = (
+            {name: value for option in options.values() for name, value in (option or {}).items()}
+            if group in MULTIPLE
+            else next((o for o in options.values() if o["_target_"] == node["_target_"]), {})
+        )  # type: ignore[index, call-overload]
         assert list(unknown_keys(node, known, group)) == []
 
 
@@ -154,9 +149,7 @@ def test_misspelt_keys_do_not_compose(override: str, composed: Callable[..., Dic
         (["runtime.penalties=exact"], "runtime.penalties=exact"),
     ],
 )
-def test_contradictory_values_are_refused(
-    overrides: list[str], said: str, composed: Callable[..., DictConfig]
-) -> None:
+def test_contradictory_values_are_refused(overrides: list[str], said: str, composed: Callable[..., DictConfig]) -> None:
     with pytest.raises(UserError, match=said):
         typed(composed(*overrides))
 

@@ -41,9 +41,7 @@ def image_game() -> UnconditionalGame:
     """With batch norm on both sides, where an extra forward pass would leave a trace."""
     torch.manual_seed(3)
     spec = Spec((1, 8, 8))
-    return UnconditionalGame(
-        spec, lambda s: DCGANGenerator(s, 4, 4), lambda s: DCGANDiscriminator(s, 4, norm="batch")
-    )
+    return UnconditionalGame(spec, lambda s: DCGANGenerator(s, 4, 4), lambda s: DCGANDiscriminator(s, 4, norm="batch"))
 
 
 def data(game: Game) -> Split:
@@ -194,11 +192,14 @@ class Curious(Term):
 
 @pytest.mark.parametrize("make", [points_game, image_game])
 def test_logging_terms_and_diagnostics_do_not_change_a_bit(make: Any) -> None:
-    plain, watched = make_trainer(make()), make_trainer(
-        make(),
-        [named(Curious(name, weight=0), f"c{name}") for name in ("generator", "discriminator")]
-        + [named(R1(weight=0), "r1"), named(GradientPenalty(weight=0.0), "gp")],
-        [Diagnostics(data(make()), every=BATCH, seed=1, batch_size=BATCH)],
+    plain, watched = (
+        make_trainer(make()),
+        make_trainer(
+            make(),
+            [named(Curious(name, weight=0), f"c{name}") for name in ("generator", "discriminator")]
+            + [named(R1(weight=0), "r1"), named(GradientPenalty(weight=0.0), "gp")],
+            [Diagnostics(data(make()), every=BATCH, seed=1, batch_size=BATCH)],
+        ),
     )
     for trainer in (plain, watched):
         for _ in range(4):
@@ -229,9 +230,7 @@ def test_weights_follow_curves() -> None:
 
 
 def test_learning_rates_and_betas_follow_curves() -> None:
-    trainer = make_trainer(
-        points_game(), optimizer={"lr": Linear(1e-2, 0.0), "betas": [0.0, Linear(0.9, 0.99)]}
-    )
+    trainer = make_trainer(points_game(), optimizer={"lr": Linear(1e-2, 0.0), "betas": [0.0, Linear(0.9, 0.99)]})
     trainer.step(), trainer.step()
     group = trainer.players[0].tuned.optimizer.param_groups[0]
     assert group["lr"] == pytest.approx(1e-2 * 0.99)
@@ -271,13 +270,13 @@ def test_average_halves_the_distance_every_half_life() -> None:
     with torch.no_grad():
         for parameter in game.generator.parameters():
             parameter.add_(1.0)
-        game.generator.net[1].running_mean.fill_(5.0)  # type: ignore[operator, union-attr]
+        game.generator.net[2].running_mean.fill_(5.0)  # type: ignore[operator, union-attr]
     for _ in range(4):
         ema.after_step(trainer)
     with ema.applied():
         for parameter, before in zip(game.generator.parameters(), start, strict=True):
             torch.testing.assert_close(parameter.detach(), before + 0.5)
-        assert game.generator.net[1].running_mean.unique() == 5.0  # type: ignore[union-attr]
+        assert game.generator.net[2].running_mean.unique() == 5.0  # type: ignore[union-attr]
     for parameter, before in zip(game.generator.parameters(), start, strict=True):
         torch.testing.assert_close(parameter.detach(), before + 1.0)
 
@@ -288,14 +287,14 @@ def test_average_with_half_life_zero_copies_and_buffers_can_be_averaged() -> Non
     with torch.no_grad():
         for parameter in game.generator.parameters():
             parameter.mul_(3.0)
-        game.generator.net[1].running_mean.fill_(5.0)  # type: ignore[operator, union-attr]
+        game.generator.net[2].running_mean.fill_(5.0)  # type: ignore[operator, union-attr]
     trainer = make_trainer(game)
     copy.after_step(trainer), smooth.after_step(trainer)
     live = snapshot(game.generator)
     with copy.applied():
         assert same(snapshot(game.generator), live)
     with smooth.applied():
-        assert game.generator.net[1].running_mean.unique() == 2.5  # type: ignore[union-attr]
+        assert game.generator.net[2].running_mean.unique() == 2.5  # type: ignore[union-attr]
     with pytest.raises(UserError, match="buffers"):
         Ema(game, 0, "sometimes")
 

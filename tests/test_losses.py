@@ -96,7 +96,9 @@ def test_only_the_minimax_generator_saturates() -> None:
 def test_saturating_and_nonsaturating_generators_differ_by_the_symmetric_term() -> None:
     gap = NonSaturating().generator(BATCH) - Minimax().generator(BATCH)
     f = BATCH.fake.logits
-    assert gap.item() == pytest.approx((torch.nn.functional.softplus(-f) + torch.nn.functional.softplus(f)).mean().item())
+    assert gap.item() == pytest.approx(
+        (torch.nn.functional.softplus(-f) + torch.nn.functional.softplus(f)).mean().item()
+    )
 
 
 def expected(loss: Loss, logits: Tensor) -> Tensor:

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import DictConfig
-from tiny import TINY
 
 from gan_experiments import checkpoint
 from gan_experiments.checkpoint import Checkpoints, differences
@@ -25,9 +24,13 @@ from gan_experiments.logging.records import read_records
 from gan_experiments.logging.status import State, read_status
 from gan_experiments.signals import Interrupted
 from gan_experiments.trainer import Trainer
+from tiny import TINY
 
-POINTS = [*TINY, "schedule.ema.half_life=100", "regularizer=[r1,weight_clipping]", "regularizer.r1.every=3",
-          "schedule.discriminator.optimizer.lr={_target_: gan_experiments.curves.Cosine, start: 1e-2, end: 0.0}"]  # fmt: skip
+COSINE = "{_target_: gan_experiments.curves.Cosine, start: 1e-2, end: 0.0}"
+POINTS = [
+    *TINY, "schedule.ema.half_life=100", "regularizer=[r1,weight_clipping]", "regularizer.r1.every=3",
+    f"schedule.discriminator.optimizer.lr={COSINE}",
+]  # fmt: skip
 IMAGES = [
     *(line for line in TINY if not line.startswith(("model", "dataset", "metric", "extractor", "evaluation.batch"))),
     "model=dcgan", "model.generator.width=2", "model.discriminator.width=2", "model.discriminator.norm=batch",
@@ -102,7 +105,9 @@ def test_k_and_k_steps_equal_two_k_bit_for_bit(
     parts = composed(*lines, f"run.dir={tmp_path / 'parts'}")
     with monkeypatch.context() as patch:
         signal_after(steps, patch)
-        with pytest.raises(Interrupted, match=f"SIGTERM at .* images; to continue, .*run.dir={tmp_path / 'parts'}") as stop:
+        with pytest.raises(
+            Interrupted, match=f"SIGTERM at .* images; to continue, .*run.dir={tmp_path / 'parts'}"
+        ) as stop:
             run(parts, tmp_path / "parts")
     assert stop.value.code == 143
     status = read_status(tmp_path / "parts" / "status.json")
@@ -248,7 +253,7 @@ def test_two_processes_cannot_share_a_directory(composed: Callable[..., DictConf
 
 def test_differences_name_nested_keys() -> None:
     old, new = {"a": {"b": 1, "c": [1]}, "d": None}, {"a": {"b": 2, "c": [1]}, "e": "x"}
-    assert differences(old, new) == ['a.b: 1 -> 2', 'd: null -> "(absent)"', 'e: "(absent)" -> "x"']
+    assert differences(old, new) == ["a.b: 1 -> 2", 'd: null -> "(absent)"', 'e: "(absent)" -> "x"']
 
 
 def test_old_checkpoints_go_when_new_ones_are_complete(tmp_path: Path) -> None:

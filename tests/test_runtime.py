@@ -26,9 +26,7 @@ def test_auto_precision_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) ->
 def test_explicit_choices_win_and_are_said() -> None:
     config = RuntimeConfig(device="cpu", precision="bfloat16", channels_last=False, threads=1, deterministic=True)
     chosen = machine.choose(config, images=True)
-    assert chosen.describe() == (
-        "runtime: cpu (1 threads), bfloat16, slopes of penalties in float32, deterministic"
-    )
+    assert chosen.describe() == ("runtime: cpu (1 threads), bfloat16, slopes of penalties in float32, deterministic")
     assert machine.choose(RuntimeConfig(device="cpu", precision="float16"), True).scaler() is not None
     assert chosen.scaler() is None
 

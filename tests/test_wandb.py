@@ -22,12 +22,12 @@ import numpy as np
 import pytest
 import wandb
 from PIL import Image
-from wandb_reader import RunFile, read_finished_run, rows
 
 import gan_experiments
 from gan_experiments.errors import UserError
 from gan_experiments.logging.logger import Logger, NoLogger
 from gan_experiments.logging.wandb_logger import WandbLogger
+from wandb_reader import RunFile, read_finished_run, rows
 
 KEY = "0" * 40
 # wandb.teardown() asks its service to end and forgets the process without waiting for it

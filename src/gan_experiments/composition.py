@@ -40,8 +40,7 @@ def group_option(folders: list[Path], group: str, choices: list[str]) -> dict[st
                       if (folder / group / f"{choice}.yaml").is_file()), None)  # fmt: skip
         if found is None:
             continue
-        content = OmegaConf.to_container(OmegaConf.load(found)) or {}
-        assert isinstance(content, dict)
+        content: Any = OmegaConf.to_container(OmegaConf.load(found)) or {}
         defaults = [base for base in content.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
         merged = {**merged, **group_option(folders, group, defaults), **content}
     return merged
@@ -55,6 +54,8 @@ def unknown_keys(value: Any, known: Any, where: str) -> Iterator[tuple[str, list
         return
     for key, child in value.items():
         if key not in known:
+            if isinstance(child, Mapping) and "_target_" in child:
+                continue  # a whole new component, written out in the experiment
             yield f"{where}.{key}", [str(name) for name in known if not str(name).startswith("_")]
         else:
             yield from unknown_keys(child, known[key], f"{where}.{key}")

@@ -141,7 +141,7 @@ def conf_dir() -> str:
 def typed(config: DictConfig) -> Config:
     """The root configuration as dataclasses, components left as they are; UserError for contradictory values."""
     config = OmegaConf.merge(OmegaConf.structured(Config), config)  # type: ignore[assignment]
-    result = Config(**{name: config[name] for name in COMPONENTS})  # type: ignore[arg-type]
+    result = Config(**{name: config[name] for name in COMPONENTS})
     for name in ("run", "schedule", "runtime", "log", "samples", "evaluation", "checkpoint"):
         setattr(result, name, OmegaConf.to_object(config[name]))
     _check(result)

@@ -23,6 +23,7 @@ class Constant(Curve):
         self.value = float(value)
 
     def __call__(self, images: int, total: int) -> float:
+        """The constant."""
         return self.value
 
 
@@ -37,6 +38,7 @@ class Ramp(Curve):
         self.start, self.end, self.over, self.after = float(start), float(end), over, after
 
     def __call__(self, images: int, total: int) -> float:
+        """The value between start and end."""
         over = self.over if self.over is not None else max(total - self.after, 1)
         done = min(max((images - self.after) / over, 0.0), 1.0)
         return self.start + (self.end - self.start) * self.shape(done)
@@ -71,6 +73,7 @@ class WarmUp(Curve):
         self.curve, self.over = as_curve(curve), over
 
     def __call__(self, images: int, total: int) -> float:
+        """The scaled value."""
         return self.curve(images, total) * min(images / self.over, 1.0)
 
 

@@ -104,7 +104,9 @@ def play(settings: Config, trainer: Trainer, outlets: Outlets) -> float | None:
             trainer.run()
         if caught.number is not None and not trainer.finished:
             name = signal.Signals(caught.number).name
-            outcome = f"{name} at {trainer.images:,} images; to continue, give the same command with run.dir={home.path}"
+            outcome = (
+                f"{name} at {trainer.images:,} images; to continue, give the same command with run.dir={home.path}"
+            )
             raise Interrupted(caught.number, outcome)
         outcome, code = "completed", 0
         return objective(settings, home.status.current.scores)
@@ -186,7 +188,9 @@ def build_evaluator(settings: Config, dataset: Dataset, runtime: Runtime) -> Eva
     metrics = build_named(settings.metric, "metric")
     extractor = build(settings.extractor, "extractor").build(dataset) if metrics else None
     sizes = settings.evaluation
-    evaluator = Evaluator(dataset, extractor, metrics, sizes.samples, sizes.batch_size, settings.run.seed, runtime.device)
+    evaluator = Evaluator(
+        dataset, extractor, metrics, sizes.samples, sizes.batch_size, settings.run.seed, runtime.device
+    )
     wanted, names = settings.run.objective, list(evaluator.floors()) if metrics else []
     if wanted is not None and wanted not in names:
         raise UserError(f"run.objective={wanted}: no such score; the chosen metrics give {', '.join(names) or 'none'}")

@@ -82,13 +82,13 @@ class Round(ABC):
         """
         if name not in self._slopes:
             samples, logits = self.points(name)
-            if self.deal.full_precision_slopes:
-                samples = samples.detach().float().requires_grad_(True)
-                with torch.autocast(samples.device.type, enabled=False):
-                    value = self.judge(samples).logits
-            else:
-                value = logits()
-            (gradient,) = torch.autograd.grad(value.float().sum(), samples, create_graph=True)
+            value = None if self.deal.full_precision_slopes else logits().float().sum()
+            # Backward passes that keep a graph obey autocast like forward ones, and would lose precision to it.
+            with torch.autocast(samples.device.type, enabled=False):
+                if value is None:
+                    samples = samples.detach().float().requires_grad_(True)
+                    value = self.judge(samples).logits.sum()
+                (gradient,) = torch.autograd.grad(value, samples, create_graph=True)
             self._slopes[name] = gradient.float()
         return self._slopes[name]
 

@@ -40,7 +40,8 @@ class TrainedGenerator:
     def sample(self, n: int, seed: int = 0, batch_size: int = 250) -> Tensor:
         """`n` samples on the CPU; the first ones are the same whatever `n` is."""
         batches = [
-            self.draw(batch_size, seeding.generator(seed, "sample", place)).cpu() for place in range(-(-n // batch_size))
+            self.draw(batch_size, seeding.generator(seed, "sample", place)).cpu()
+            for place in range(-(-n // batch_size))
         ]
         return torch.cat(batches)[:n]
 

@@ -56,4 +56,3 @@ def save_png(path: Path, pixels: NDArray[np.uint8]) -> None:
 def as_pixels(image: Tensor) -> NDArray[np.uint8]:
     """One image (c, h, w) in [-1, 1] as bytes (h, w, c)."""
     return np.ascontiguousarray(to_bytes(image).permute(1, 2, 0).cpu().contiguous().numpy())
-

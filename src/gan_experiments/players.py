@@ -24,7 +24,11 @@ class TunedOptimizer:
     """
 
     def __init__(
-        self, make: Callable[..., Optimizer], parameters: Sequence[nn.Parameter], settings: Mapping[str, Any], where: str
+        self,
+        make: Callable[..., Optimizer],
+        parameters: Sequence[nn.Parameter],
+        settings: Mapping[str, Any],
+        where: str,
     ) -> None:
         self.curves = {name: value for name, value in settings.items() if _moves(value)}
         unknown = sorted(set(settings) - set(inspect.signature(make).parameters))
@@ -76,7 +80,8 @@ class Player:
     def gradient_norm(self) -> Tensor:
         """Euclidean norm of all gradients, a scalar on the device."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        return norm
 
     def state_dict(self) -> dict[str, Any]:
         """Optimizer, terms and move count."""

@@ -43,7 +43,7 @@ class Runtime:
         """The module on the device, its image weights in the chosen memory format."""
         module = module.to(self.device)
         if self.channels_last:
-            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module = module.to(memory_format=torch.channels_last)
         return module
 
     def layout(self, samples: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def _precision(name: str, device: torch.device, images: bool) -> str:
 def native_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 matrices itself rather than emulating them."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         features = torch.cpu.get_capabilities()
         return bool(features.get("amx_bf16") or features.get("avx512_bf16"))

@@ -123,16 +123,18 @@ class Trainer:
         """The round of the player's coming move; every random number in it follows from seed, player and count."""
         seed = seeding.derive(self.seed, player.name, player.move_count)
         watches = frozenset(name for term in terms for name in term.watches)
-        return self.deal_from(self.data, self.samplers[player.name].indices(player.move_count), seed, watches)
+        sampler, place = self.samplers[player.name], player.move_count
+        flips = sampler.flips(place) if self.flip else None
+        return self.deal_from(self.data, sampler.indices(place), seed, watches, flips)
 
-    def deal_from(self, data: Split, indices: Tensor, seed: int, watches: frozenset[str]) -> Round:
+    def deal_from(
+        self, data: Split, indices: Tensor, seed: int, watches: frozenset[str], flips: Tensor | None = None
+    ) -> Round:
         """A round on the samples of `data` at `indices` (n,), with latents drawn from `seed`."""
         seed_networks(seed, self.runtime.device)
 
-        coins = torch.rand(len(indices), generator=seeding.generator(seed, "flip")) < 0.5 if self.flip else None
-
         def fetch() -> Batch:
-            samples, labels = data.take(indices, coins)
+            samples, labels = data.take(indices, flips)
             return Batch(self.runtime.layout(samples), None if labels is None else labels.to(self.runtime.device))
 
         exact = self.runtime.reduced and self.runtime.full_precision_slopes
@@ -156,11 +158,11 @@ class Trainer:
         optimizer, scaler = player.tuned.optimizer, self.scalers[player.name]
         optimizer.zero_grad(set_to_none=True)
         if scaler is None:
-            objective.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(objective)
             self.meter.add(f"{player.name}/gradient_norm", player.gradient_norm(), self.step_count)
             optimizer.step()
             return
-        scaler.scale(objective).backward()
+        torch.autograd.backward(scaler.scale(objective))
         scaler.unscale_(optimizer)
         self.meter.add(f"{player.name}/gradient_norm", player.gradient_norm(), self.step_count, may_overflow=True)
         scaler.step(optimizer)

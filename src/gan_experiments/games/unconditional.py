@@ -40,7 +40,8 @@ class UnconditionalRound(Round):
     @dealt
     def labels(self) -> Tensor | None:
         """Labels (n,) of the real samples."""
-        return self.batch.labels
+        batch: Batch = self.batch
+        return batch.labels
 
     @dealt
     def reals(self) -> Tensor:
@@ -74,11 +75,12 @@ class UnconditionalRound(Round):
 
     def points(self, name: str) -> tuple[Tensor, Callable[[], Tensor]]:
         """One of the sets reals, fakes, interpolates, and the discriminator's logits there."""
-        return {
-            "reals": lambda: (self.reals, lambda: self.real.logits),
-            "fakes": lambda: (self.fakes, lambda: self.fake.logits),
-            "interpolates": lambda: (self.interpolates, lambda: self.judge(self.interpolates).logits),
-        }[name]()
+        verdicts: dict[str, Callable[[], Verdict]] = {
+            "reals": lambda: self.real,
+            "fakes": lambda: self.fake,
+            "interpolates": lambda: self.judge(self.interpolates),
+        }
+        return getattr(self, name), lambda: verdicts[name]().logits
 
 
 class UnconditionalGame(Game):

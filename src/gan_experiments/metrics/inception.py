@@ -48,7 +48,7 @@ class InceptionSource(ExtractorSource):
         """The network with its weights; UserError when the package or the weights can't be had."""
         image_shape("inception", dataset)
         try:
-            from torch_fidelity import feature_extractor_inceptionv3 as inception  # type: ignore[import-untyped]
+            from torch_fidelity import feature_extractor_inceptionv3 as inception
         except ImportError as error:
             raise UserError(
                 "extractor inception needs the package torch-fidelity: pip install 'gan-experiments[inception]'; "

@@ -60,7 +60,9 @@ class InceptionScore(QualityMetric[Rows]):
         whole: dict[str, int | float | str] = {"splits": 1, "classes": logits.shape[1]}
         spread = float(scores.std(correction=0))
         return [
-            Reading("", float(scores.mean()), details, spread, "standard deviation over splits of one sample set", True),
+            Reading(
+                "", float(scores.mean()), details, spread, "standard deviation over splits of one sample set", True
+            ),
             Reading("sharpness", float(sharpness), whole, higher_is_better=True),
             Reading("diversity", float(diversity), whole, higher_is_better=True),
         ]

@@ -5,11 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 
-def finite(value: object) -> bool:
-    """Whether JSON can hold a value: anything but NaN and infinite numbers."""
-    return not isinstance(value, float) or math.isfinite(value)
-
-
 @dataclass(frozen=True)
 class Score:
     """One number about generated samples, with its floor and its provenance.

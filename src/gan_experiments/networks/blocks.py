@@ -58,7 +58,7 @@ def image_shape(spec: Spec, network: str, smallest: int, largest: int) -> tuple[
 
 
 def initialise(module: nn.Module, std: float | None) -> None:
-    """Draw weights of convolutions and linear maps from N(0, std^2), biases 0 (Radford et al. 2016); None keeps torch's."""
+    """Draw weights of convolutions and linear maps from N(0, std^2), as Radford et al. 2016; None keeps torch's own."""
     if std is None:
         return
     for layer in module.modules():

@@ -43,7 +43,8 @@ class MLPGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Samples (n, ...) for latents (n, latent_dim)."""
-        return self.net(z).unflatten(1, self.shape)
+        samples: Tensor = self.net(z).unflatten(1, self.shape)
+        return samples
 
 
 class MLPDiscriminator(nn.Module):

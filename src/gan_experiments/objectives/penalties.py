@@ -26,9 +26,7 @@ def squared_norm(slope: Tensor) -> Tensor:
 class ZeroCentred(Term):
     """1/2 <|grad D|^2> at one set of samples; with weight gamma this is gamma/2 <|grad D|^2>."""
 
-    def __init__(
-        self, at: str, player: str = "discriminator", weight: float | Curve = 1.0, every: int = 1
-    ) -> None:
+    def __init__(self, at: str, player: str = "discriminator", weight: float | Curve = 1.0, every: int = 1) -> None:
         super().__init__(player, weight, every)
         self.at = at
 

@@ -14,7 +14,8 @@ from gan_experiments.logging.logger import Logger
 from gan_experiments.logging.progress import Progress
 from gan_experiments.logging.records import Records
 from gan_experiments.logging.status import Status
-from gan_experiments.metrics.evaluator import Evaluator, Score
+from gan_experiments.metrics.evaluator import Evaluator
+from gan_experiments.metrics.score import Score
 from gan_experiments.observers.ema import Ema
 from gan_experiments.sampling import draw
 from gan_experiments.trainer import Observer, Trainer
