@@ -71,7 +71,8 @@ def main() -> None:
     for name, score in scores.items():
         counts = f"{score.n_real} / {score.n_fake}"
         print(
-            f"{name:<20}{score.value:>12.5g}{score.floor:>16.5g}{counts:>18}  {score.extractor} {score.extractor_sha256[:8]}"
+            f"{name:<20}{score.value:>12.5g}{score.floor:>16.5g}{counts:>18}  {score.extractor} "
+            f"{score.extractor_sha256[:8]}"
         )
     if arguments.json:
         arguments.json.write_text(json.dumps({name: s.to_record() for name, s in scores.items()}, indent=2) + "\n")

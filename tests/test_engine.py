@@ -360,3 +360,39 @@ def test_slopes_in_reduced_precision_are_float32_and_close() -> None:
     torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-5, atol=1e-7)
     assert not torch.equal(slopes[2], slopes[0])
     torch.testing.assert_close(slopes[2], slopes[0], rtol=0.1, atol=0.02)
+
+
+def test_float16_scales_each_players_loss_apart_and_skips_overflows() -> None:
+    half = Runtime(torch.device("cpu"), "float16", False, 1, False, True)
+    spies = Spy(), Spy()
+    exact = make_trainer(points_game(), [named(R1(weight=5.0), "r1")], [spies[0]])
+    scaled = make_trainer(points_game(), [named(R1(weight=5.0), "r1")], [spies[1]])
+    scaled.runtime = half
+    scaled.scalers = {player.name: half.scaler() for player in scaled.players}
+    exact.step(), scaled.step()
+    for ours, theirs in zip(spies[1].gradients[0], spies[0].gradients[0], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0.02, atol=2e-3)
+    first, second = (scaled.scalers[name] for name in ("discriminator", "generator"))
+    assert first is not None and second is not None and first is not second
+
+    before = [p.clone() for p in scaled.players[0].parameters]
+    first.load_state_dict({**first.state_dict(), "scale": 2.0**120})
+    scaled.move(scaled.players[0])
+    assert same(before, scaled.players[0].parameters)  # an overflow moves nothing
+    assert first.get_scale() == 2.0**119 and second.get_scale() == 2.0**16
+    scaled.meter.check()  # and is not an error
+
+
+def test_deterministic_mode_trains_image_games() -> None:
+    from gan_experiments import runtime as machine
+    from gan_experiments.config import RuntimeConfig
+
+    chosen = machine.choose(RuntimeConfig(device="cpu", precision="bfloat16", deterministic=True, threads=1), True)
+    ends = []
+    for _ in range(2):
+        trainer = make_trainer(image_game(), [named(GradientPenalty(), "gp")])
+        trainer.runtime = chosen
+        with machine.applied(chosen):
+            trainer.step(), trainer.step()
+        ends.append(snapshot(trainer.game))
+    assert same(*ends)

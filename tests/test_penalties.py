@@ -43,7 +43,7 @@ def bowl(x: Tensor) -> Tensor:
 def value(term: Term, logits: Callable[[Tensor], Tensor], points: Tensor | None = None) -> float:
     points = torch.randn(6, 2) if points is None else points
     round = Fixed(logits, reals=points, fakes=points, interpolates=points)
-    return float(term.weight(0, 1) * term(round))
+    return (term.weight(0, 1) * term(round)).item()
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def load(path: Path, kind: str) -> dict[str, Any]:
         raise UserError(f"{path}: no such file") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{path}: truncated, or not a file of gan-train ({type(error).__name__}); delete it to go on from the one before"
+            f"{path}: truncated, or not a file of gan-train ({type(error).__name__}); "
+            "delete it to go on from the one before"
         ) from error
     if not isinstance(content, dict) or content.get("kind") != f"{KIND}/{kind}":
         raise UserError(f"{path}: not a {kind} of gan-train; delete it, or choose another run.dir")

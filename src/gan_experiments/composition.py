@@ -47,7 +47,7 @@ def group_option(folders: list[Path], group: str, choices: list[str]) -> dict[st
 
 
 def unknown_keys(value: Any, known: Any, where: str) -> Iterator[tuple[str, list[str]]]:
-    """Each key of `value` that `known` lacks, with the keys that it has; a node of another `_target_` is passed over."""
+    """Each key of `value` that `known` lacks, with the keys it has; nodes of another `_target_` are passed over."""
     if not isinstance(value, Mapping) or not isinstance(known, Mapping):
         return
     if value.get("_target_") != known.get("_target_"):

@@ -243,7 +243,7 @@ def _short(node: Any) -> str:
 
 
 def compose_option(group: str, option: str, data: str) -> dict[str, Any]:
-    """One option of a group as plain values, `run.data` filled in; UserError naming the options when there is no such."""
+    """One option of a group as plain values, with `run.data` filled in; UserError when there is no such option."""
     path = Path(conf_dir()) / group / f"{option}.yaml"
     if not path.is_file():
         options = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))

@@ -70,8 +70,9 @@ class UnconditionalRound(Round):
         return self.judge(self.fakes)
 
     def judge(self, samples: Tensor) -> Verdict:
-        """The discriminator on any samples."""
-        return cast(Verdict, self.game.discriminator(samples))
+        """The discriminator on any samples; logits in float32, since losses lose most to rounding."""
+        logits, features = cast(Verdict, self.game.discriminator(samples))
+        return Verdict(logits.float(), features)
 
     def points(self, name: str) -> tuple[Tensor, Callable[[], Tensor]]:
         """One of the sets reals, fakes, interpolates, and the discriminator's logits there."""

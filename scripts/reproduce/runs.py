@@ -1,0 +1,72 @@
+"""Starts gan-train in a process of its own and tells what became of the run: shared by the scripts of this folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from gan_experiments.errors import UserError
+from gan_experiments.logging.status import State, read_status
+
+TRAIN = (sys.executable, "-m", "gan_experiments.cli")
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run: its final scores by name (a record each, none if it failed), why it failed, the wall-clock
+    seconds of the whole process, and the images it has seen."""
+
+    scores: dict[str, dict[str, Any]]
+    failure: str
+    seconds: float
+    images: int
+
+
+def train(directory: Path, overrides: Sequence[str]) -> Outcome:
+    """Run, continue or, if it is complete, only look up the run in `directory`; its output goes to standard error.
+
+    Raises UserError when gan-train refuses to run (a misspelt key, a directory of another run) or was interrupted.
+    """
+    before = read_status(directory / "status.json")
+    start = time.perf_counter()
+    code, last = relay([*TRAIN, *overrides, f"run.dir={directory}"])
+    seconds = time.perf_counter() - start
+    status = read_status(directory / "status.json")
+    if code == 0 and status is not None and status.state is State.COMPLETED:
+        return Outcome({name: dict(record) for name, record in status.scores.items()}, "", seconds, status.images)
+    if code == 0 or status is None or status == before or status.state is not State.FAILED:
+        raise UserError(f"{directory}: {last or f'gan-train ended with code {code}'}")
+    return Outcome({}, status.reason, seconds, status.images)
+
+
+def relay(command: Sequence[str]) -> tuple[int, str]:
+    """Run a command, passing its output on to standard error line by line; its exit code and its last line."""
+    last = ""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                print(line, end="", file=sys.stderr, flush=True)
+                last = line.strip() or last
+        except KeyboardInterrupt:
+            process.wait()  # Ctrl-C has reached the run too, which saves a checkpoint before it ends
+            raise
+    return process.returncode, last
+
+
+def check_overrides(overrides: Sequence[str], reserved: Sequence[str]) -> None:
+    """UserError for what is no override of gan-train, or sets a key that the script sets itself."""
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if override.startswith("-") or not equals:
+            raise UserError(f"{override}: neither an option of this script nor an override (key=value) of gan-train")
+        if key.lstrip("+~") in reserved:
+            raise UserError(f"{override}: the script sets {key.lstrip('+~')} itself; leave it out")
