@@ -12,7 +12,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,7 @@ class History:
 
 
 def read_history(run: Path, score: str) -> History:
-    """The history in the run's metrics.jsonl; UserError when there is none, or when it lacks the losses or the score."""
+    """The history in the run's metrics.jsonl; UserError when there is none, or it lacks losses or score."""
     losses: dict[str, Points] = {player: [] for player in PLAYERS}
     points: Points = []
     floor, names = None, set()
@@ -61,7 +61,15 @@ def read_history(run: Path, score: str) -> History:
         raise UserError(f"{run}: has no score {score}; it has {', '.join(sorted(names)) or 'none yet'} (--score NAME)")
     if not any(losses.values()):
         raise UserError(f"{run}/metrics.jsonl: no record of losses; give a run of gan-train that has logged some")
-    return History(run.name, losses, points, floor)
+    return History(run.resolve().name, losses, points, floor)
+
+
+def read_all(runs: Sequence[Path], score: str) -> list[History]:
+    """The histories of all runs, each named by its folder, or by its path where folders share a name."""
+    histories = [read_history(run, score) for run in runs]
+    if len({history.name for history in histories}) == len(histories):
+        return histories
+    return [replace(history, name=str(run)) for history, run in zip(histories, runs, strict=True)]
 
 
 def draw(histories: Sequence[History], score: str) -> Figure:
@@ -76,15 +84,16 @@ def draw(histories: Sequence[History], score: str) -> Figure:
         draw_losses(left, history, f"C{place}", alone=len(histories) == 1)
         right.plot(*zip(*history.score, strict=True), color=f"C{place}", marker="o", markersize=3, label=history.name)
     for floor in sorted({history.floor for history in histories if history.floor is not None}):
-        right.axhline(floor, color="grey", linestyle="--", label=f"held-out real images: {floor:.4g}")
+        right.axhline(floor, color="grey", linestyle="--", label=f"held-out real data: {floor:.4g}")
     drawn = [value for history in histories for _, value in history.score]
     # Unbiased kernel distances may be negative, which a logarithmic axis would hide.
     positive = min(drawn + [history.floor for history in histories if history.floor is not None]) > 0
     right.set_yscale("log" if positive else "linear")
-    left.set_ylabel("adversarial loss (nats)")
+    left.set_ylabel("adversarial loss")
     right.set_ylabel(f"{score}{' (log scale)' if positive else ''}")
     for axes in (left, right):
         axes.set_xlabel("real images seen")
+        axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
@@ -96,8 +105,9 @@ def draw_losses(axes: Axes, history: History, colour: str, alone: bool) -> None:
     for place, (player, style) in enumerate(PLAYERS.items()):
         points = [(images, value) for images, value in history.losses[player] if math.isfinite(value)]
         if points:
-            look = {"color": f"C{place}"} if alone else {"color": colour, "linestyle": style}
-            axes.plot(*zip(*points, strict=True), label=player if alone else f"{history.name}: {player}", **look)
+            label = player if alone else f"{history.name}: {player}"
+            look = (f"C{place}", "-") if alone else (colour, style)
+            axes.plot(*zip(*points, strict=True), label=label, color=look[0], linestyle=look[1])
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -118,7 +128,7 @@ def main() -> None:
     parser.add_argument("--score", default="fid", help="which score is drawn (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="the .png file to write")
     arguments = parser.parse_args()
-    save(draw([read_history(run, arguments.score) for run in arguments.runs], arguments.score), arguments.out)
+    save(draw(read_all(arguments.runs, arguments.score), arguments.score), arguments.out)
     print(arguments.out)
 
 

@@ -110,7 +110,7 @@ def test_gradients_equal_a_handwritten_detach_step_bit_for_bit() -> None:
     expected = torch.autograd.grad(cost, list(by_hand.discriminator.parameters()), allow_unused=True)
     assert same(spy.gradients[0], [gradient for gradient in expected if gradient is not None])
 
-    optimizer = torch.optim.Adam(by_hand.discriminator.parameters(), lr=1e-2, betas=(0.5, 0.9))
+    optimizer = torch.optim.Adam(by_hand.discriminator.parameters(), lr=1e-2, betas=(0.5, 0.9), fused=True)
     for parameter, gradient in zip(by_hand.discriminator.parameters(), expected, strict=True):
         parameter.grad = gradient
     optimizer.step()

@@ -11,7 +11,7 @@ from typing import final
 @final
 @dataclass(frozen=True)
 class Summary:
-    """Mean and sample standard deviation (n - 1 in the denominator) of the `n` runs that ended well, `failed` did not."""
+    """Mean and sample standard deviation (denominator n - 1) of the `n` runs that ended well; `failed` did not."""
 
     mean: float | None
     sd: float | None

@@ -35,31 +35,25 @@ def train(directory: Path, overrides: Sequence[str]) -> Outcome:
     """
     before = read_status(directory / "status.json")
     start = time.perf_counter()
-    code, last = relay([*TRAIN, *overrides, f"run.dir={directory}"])
+    code = relay([*TRAIN, *overrides, f"run.dir={directory}"])
     seconds = time.perf_counter() - start
     status = read_status(directory / "status.json")
     if code == 0 and status is not None and status.state is State.COMPLETED:
         return Outcome({name: dict(record) for name, record in status.scores.items()}, "", seconds, status.images)
+    # A refused command leaves the status as it was, so an old failure isn't taken for this command's.
     if code == 0 or status is None or status == before or status.state is not State.FAILED:
-        raise UserError(f"{directory}: {last or f'gan-train ended with code {code}'}")
+        raise UserError(f"{directory}: gan-train ended with code {code}, for the reason that it gives above")
     return Outcome({}, status.reason, seconds, status.images)
 
 
-def relay(command: Sequence[str]) -> tuple[int, str]:
-    """Run a command, passing its output on to standard error line by line; its exit code and its last line."""
-    last = ""
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        assert process.stdout is not None
+def relay(command: Sequence[str]) -> int:
+    """Run a command, its output on standard error, where it doesn't mix with a script's table; its exit code."""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr) as process:
         try:
-            for line in process.stdout:
-                print(line, end="", file=sys.stderr, flush=True)
-                last = line.strip() or last
+            return process.wait()
         except KeyboardInterrupt:
             process.wait()  # Ctrl-C has reached the run too, which saves a checkpoint before it ends
             raise
-    return process.returncode, last
 
 
 def check_overrides(overrides: Sequence[str], reserved: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ SAME = ("dataset", "data_fingerprint", "extractor_sha256", "resize", "n_real", "
 """What two scores must share to be comparable."""
 
 
-def pair(seed: int, directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
+def compare(seed: int, directory: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Run both sides for one seed; UserError when a side fails or the scores don't compare."""
     if directory.exists():
         raise UserError(f"{directory}: has an unfinished comparison, whose time is unknown; remove it to start it anew")
@@ -117,7 +117,7 @@ def main() -> None:
     done = {pair["seed"] for pair in pairs}
     for seed in range(arguments.seeds):
         if seed not in done:
-            pairs.append(pair(seed, arguments.out.parent / f"seed-{seed}", overrides))
+            pairs.append(compare(seed, arguments.out.parent / f"seed-{seed}", overrides))
             write_atomic(arguments.out, json.dumps({"overrides": overrides, "pairs": pairs}, indent=2) + "\n")
     print(table(pairs))
 

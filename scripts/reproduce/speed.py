@@ -83,7 +83,7 @@ def compose_run(overrides: Sequence[str]) -> DictConfig:
     """The configuration that gan-train would run with these overrides."""
     register()
     with initialize_config_dir(config_dir=conf_dir(), version_base="1.3"):
-        return cast(DictConfig, compose("config", ["run.dir=unused", *overrides]))
+        return compose("config", ["run.dir=unused", *overrides])
 
 
 def prepare(overrides: Sequence[str], datasets: dict[str, Dataset], warm_up: int) -> Contestant:
@@ -128,14 +128,18 @@ def measure(
 
 
 def table(speeds: Mapping[str, Sequence[float]], chosen: Mapping[str, str]) -> str:
-    """A row a variant: median images/s, its ratio to the first variant's, slowest and fastest round, settings."""
-    first = statistics.median(next(iter(speeds.values())))
+    """A row a variant: median images/s, slowest and fastest round, ratio to the first variant, settings.
+
+    The ratio is the median of the rounds' own ratios, as neighbours in time share the machine's other load.
+    """
+    first = next(iter(speeds.values()))
     rows = []
     for name, values in speeds.items():
-        median = statistics.median(values)
+        ratio = statistics.median(value / other for value, other in zip(values, first, strict=True))
         span = f"{number(min(values))} to {number(max(values))}"
-        rows.append([name, number(median), f"{median / first:.2f}", span, chosen[name].removeprefix("runtime: ")])
-    return markdown(["setting", "images/s", f"to {next(iter(speeds))}", "rounds", "chosen"], rows)
+        settings = chosen[name].removeprefix("runtime: ")
+        rows.append([name, number(statistics.median(values)), span, f"{ratio:.2f}", settings])
+    return markdown(["setting", "images/s", "rounds", f"to {next(iter(speeds))}", "chosen"], rows)
 
 
 def main() -> None:

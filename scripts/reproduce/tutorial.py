@@ -29,6 +29,7 @@ from gan_experiments.config import RuntimeConfig
 from gan_experiments.data.base import Dataset, to_unit
 from gan_experiments.data.mnist import fashion10k
 from gan_experiments.errors import UserError
+from gan_experiments.metrics.base import AnyMetric
 from gan_experiments.metrics.classifier_extractor import ClassifierSource
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.frechet import FrechetDistance
@@ -80,9 +81,9 @@ def initialise(module: nn.Module) -> None:
 def batches(images: Tensor, size: int) -> Iterator[Tensor]:
     """Shuffled full batches (size, c, h, w), epoch after epoch."""
     while True:
-        for indices in torch.randperm(len(images), device=images.device).split(size):
-            if len(indices) == size:
-                yield images[indices]
+        order = torch.randperm(len(images), device=images.device)
+        for start in range(0, len(images) - size + 1, size):
+            yield images[order[start : start + size]]
 
 
 def loss(logits: Tensor, target: float) -> Tensor:
@@ -129,7 +130,7 @@ def train(
 def make_evaluator(dataset: Dataset, samples: int, seed: int, runtime: Runtime, cache: str) -> Evaluator:
     """The project's scores as its default run sets them."""
     extractor = ClassifierSource(cache).build(dataset)
-    metrics = {"fid": FrechetDistance(ddof=1), "inception_score": InceptionScore(splits=10)}
+    metrics: dict[str, AnyMetric] = {"fid": FrechetDistance(ddof=1), "inception_score": InceptionScore(splits=10)}
     return Evaluator(dataset, extractor, metrics, samples, 250, seed, runtime.device)
 
 
@@ -150,7 +151,7 @@ def score(trained: Trained, evaluator: Evaluator, runtime: Runtime, batch_size: 
         trained.generator.train(training)
         draw = partial(sample, trained.generator, runtime)
         scores = evaluator.evaluate(draw, "raw", trained.images, trained.images // batch_size)
-        records[mode] = {name: score.to_record() for name, score in scores.items()}
+        records[mode] = {name: value.to_record() for name, value in scores.items()}
     fids = {mode: float(str(record["fid"]["value"])) for mode, record in records.items()}
     best = min(fids, key=fids.__getitem__)
     return {

@@ -35,6 +35,8 @@ class TunedOptimizer:
         if unknown:
             raise UserError(f"{where}: {make.__name__} takes no {', '.join(unknown)}; it takes {_names(make)}")
         start = {name: _value(setting, 0, 1) for name, setting in settings.items()}
+        if "fused" in inspect.signature(make).parameters:
+            start.setdefault("fused", True)  # one kernel for all parameters, on every device
         try:
             self.optimizer = make(list(parameters), **start)
         except (TypeError, ValueError) as error:

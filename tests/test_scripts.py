@@ -1,0 +1,212 @@
+"""Scripts for finished runs, used as processes on runs that have been moved elsewhere since."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from gan_experiments.checkpoint import Checkpoints
+from gan_experiments.logging.records import read_records
+from processes import Command, Done, gan_train, run_in_turn, script
+from tiny import TINY
+
+IMAGES = (
+    "schedule.images=null", "schedule.steps=3", "schedule.batch_size=16", "model.generator.width=2",
+    "model.discriminator.width=2", "metric=none", "logger=none", "samples.count=4", "evaluation.samples=64",
+)  # fmt: skip
+
+
+class Finished:
+    """Two finished runs, what the scripts said about them, and the files they wrote."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        first = home / "first"
+        trained = run_in_turn(
+            {
+                "points": gan_train(*TINY, "run.dir=points", "run.seed=3", cwd=first),
+                "images": gan_train(*IMAGES, "run.dir=images", cwd=first),
+            },
+            home,
+        )
+        assert all(done.code == 0 for done in trained.values()), trained
+        self.points, self.images = home / "moved" / "a" / "points", home / "moved" / "b" / "images"
+        for now in (self.points, self.images):
+            now.parent.mkdir(parents=True)
+            shutil.move(first / now.name, now)
+        for name in ("truncated", "empty"):
+            shutil.copytree(self.points, home / name)
+        path = home / "truncated" / "generator.pt"
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        for path in Checkpoints(home / "empty" / "checkpoints").paths():
+            path.unlink()
+        self.done = run_in_turn(self.commands(), home)
+
+    def commands(self) -> dict[str, Command]:
+        """What the tests below look at, by name."""
+        here = self.home / "somewhere else"
+        points, images = Path("../moved/a/points"), Path("../moved/b/images")
+        sample = {
+            "grid": [images], "small grid": [images, "--count", 6, "--out", "six.png"],
+            "folder": [images, "--count", 5, "--out", "five"], "again": [images, "--count", 5, "--out", "again"],
+            "more": [images, "--count", 7, "--out", "seven"],
+            "other seed": [images, "--count", 5, "--seed", 1, "--out", "other seed"],
+            "raw": [images, "--count", 5, "--raw", "--out", "raw"],
+            "csv": [points, "--count", 12, "--out", "points"], "csv other": [points, "--seed", 9, "--out", "points 9"],
+            "csv raw": [points, "--count", 12, "--raw", "--out", "points raw"],
+            "map": [points, "--out", "map.png"], "no run": ["nowhere"], "truncated": ["../truncated"],
+            "no raw": ["../empty", "--raw"], "no count": [points, "--count", 0],
+        }  # fmt: skip
+        evaluate = {
+            "scores": [points, "--json", "scores.json"],
+            "seeded scores": [points, "--seed", 5, "--samples", 32, "--json", "seeded.json"],
+            "raw scores": [points, "--raw", "--json", "raw.json"],
+            "fid": [images, "--metric", "fid", "--extractor", "pixels", "--samples", 80, "--json", "fid.json"],
+            "no metric": [points, "--metric", "fidd"], "no extractor": [points, "--extractor", "pixel"],
+            "unfit": [images, "--metric", "modes"], "no run scores": ["nowhere"], "truncated scores": ["../truncated"],
+        }  # fmt: skip
+        own = {"prepare": "prepare_fashion10k.py", "train": "train_classifier.py", "sample": "sample.py"}
+        return (
+            {name: script("sample.py", *map(str, line), cwd=here) for name, line in sample.items()}
+            | {name: script("evaluate.py", *map(str, line), cwd=here) for name, line in evaluate.items()}
+            | {f"help {name}": script(file, "--help", cwd=here) for name, file in own.items()}
+        )
+
+    def path(self, name: str) -> Path:
+        """A file or folder that a script wrote."""
+        return self.home / "somewhere else" / name
+
+    def said(self, name: str) -> Done:
+        """What a command that succeeded said."""
+        assert self.done[name].code == 0, self.done[name].err
+        return self.done[name]
+
+    def scores(self, name: str) -> dict[str, dict[str, object]]:
+        """The scores in a file that evaluate.py wrote."""
+        return json.loads(self.path(name).read_text())  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return Finished(tmp_path_factory.mktemp("scripts"))
+
+
+def picture(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# sample.py
+
+
+def test_a_grid_of_all_samples_beside_those_of_the_run(finished: Finished) -> None:
+    said = finished.said("grid").out
+    assert said == "../moved/b/images/samples/grid-seed0.png: 100 samples, ema weights after 48 images\n"
+    large = picture(finished.images / "samples" / "grid-seed0.png")
+    assert large.ndim == 2 and min(large.shape) >= 10 * 32
+    finished.said("small grid")
+    small = picture(finished.path("six.png"))
+    assert small.ndim == 2 and 6 * 32 * 32 <= small.size < large.size
+
+
+def test_one_file_a_sample_the_same_for_the_same_seed(finished: Finished) -> None:
+    finished.said("folder")
+    five = contents(finished.path("five"))
+    assert sorted(five) == [f"{number:06d}.png" for number in range(5)]
+    assert picture(finished.path("five") / "000004.png").shape == (32, 32)
+    assert len(set(five.values())) == 5
+    assert contents(finished.path("again")) == five
+    seven = contents(finished.path("seven"))
+    assert len(seven) == 7 and seven.items() >= five.items()
+    assert not set(contents(finished.path("other seed")).values()) & set(five.values())
+    assert "raw weights after 48 images" in finished.said("raw").out
+    assert sorted(contents(finished.path("raw"))) == sorted(five)
+
+
+def test_points_are_rows_of_two_numbers(finished: Finished) -> None:
+    finished.said("csv")
+    points, raw, other = (
+        np.loadtxt(finished.path(name) / "points.csv", delimiter=",")
+        for name in ("points", "points raw", "points 9")
+    )  # fmt: skip
+    assert points.shape == raw.shape == (12, 2) and other.shape == (100, 2)
+    assert not np.allclose(points, raw) and np.abs(points - raw).max() < 1
+    assert not np.allclose(points, other[:12])
+    finished.said("map")
+    assert picture(finished.path("map.png")).shape == (512, 512, 3)
+
+
+# evaluate.py
+
+
+def final(run: Path) -> dict[str, dict[str, object]]:
+    return [record["values"] for record in read_records(run / "metrics.jsonl") if record["kind"] == "scores"][-1]
+
+
+def test_the_runs_own_scores_come_out_again(finished: Finished) -> None:
+    said, expected = finished.said("scores").out.splitlines(), final(finished.points)
+    again = finished.scores("scores.json")
+    assert list(again) == list(expected) and "modes_captured" in again
+    for name, record in expected.items():
+        assert {**again[name], "seconds": 0} == {**record, "seconds": 0}
+        (line,) = [line.split() for line in said if line.startswith(f"{name} ")]
+        assert line[1] == f"{record['value']:.5g}" and line[2] == f"{record['floor']:.5g}"
+    assert said[0] == "../moved/a/points: ema weights after 320 images"
+
+
+def test_other_latents_weights_and_numbers_give_other_scores(finished: Finished) -> None:
+    own, seeded, raw = (finished.scores(f"{name}.json") for name in ("scores", "seeded", "raw"))
+    assert (seeded["reverse_kl"]["n_fake"], seeded["reverse_kl"]["seed"]) == (32, 5)
+    assert (own["reverse_kl"]["n_fake"], own["reverse_kl"]["seed"]) == (64, 3)
+    assert (own["reverse_kl"]["weights"], raw["reverse_kl"]["weights"]) == ("ema", "raw")
+    assert seeded["reverse_kl"]["value"] != own["reverse_kl"]["value"]
+
+
+def test_metric_and_extractor_can_be_chosen_after_the_run(finished: Finished) -> None:
+    finished.said("fid")
+    (record,) = finished.scores("fid.json").values()
+    assert record["extractor"] == "pixels" and (record["n_real"], record["n_fake"]) == (10_000, 80)
+    value, floor = record["value"], record["floor"]
+    assert isinstance(value, float) and isinstance(floor, float) and value > 2 * floor > 0
+
+
+# mistakes
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no run", "sample: nowhere: no generator.pt; give a run directory"),
+        ("truncated", "sample: ../truncated/generator.pt: truncated"),
+        ("no raw", "sample: ../empty: no checkpoint"),
+        ("no run scores", "evaluate: nowhere: "),
+        ("truncated scores", "evaluate: ../truncated/generator.pt: truncated"),
+        ("no metric", "evaluate: no metric called fidd; there is fid, inception_score"),
+        ("no extractor", "evaluate: no extractor called pixel; there is classifier, inception, none, pixels"),
+        ("unfit", "evaluate: metric modes needs a mixture with known modes"),
+    ],
+)
+def test_a_mistake_is_one_line(name: str, said: str, finished: Finished) -> None:
+    done = finished.done[name]
+    assert done.code == 1 and done.out == ""
+    assert len(done.lines) == 1 and done.err.startswith(said), done.err
+
+
+def test_an_impossible_count_is_a_mistake_in_the_command(finished: Finished) -> None:
+    done = finished.done["no count"]
+    assert done.code == 2 and done.lines[-1].endswith("--count 0: must be 1 or more")
+
+
+@pytest.mark.parametrize("name", ["prepare", "train", "sample"])
+def test_scripts_explain_themselves(name: str, finished: Finished) -> None:
+    assert finished.said(f"help {name}").out.startswith("usage: ")
