@@ -110,7 +110,7 @@ def test_a_user_error_is_one_line_and_debug_shows_where(tmp_path: Path) -> None:
 
 
 def test_a_broken_job_marks_itself_and_the_others_go_on(tmp_path: Path) -> None:
-    sweep = ["-m", *FAST, "run.dir=sweep", "regularizer.r1.every=1,0,2"]
+    sweep = ["-m", *FAST, "run.dir=sweep", "regularizer=[r1]", "regularizer.r1.every=1,0,2"]
     done = gan_train(*sweep, cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     states = {job: json.loads((tmp_path / "sweep" / job / "status.json").read_text()) for job in "012"}

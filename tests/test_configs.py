@@ -136,13 +136,13 @@ MISSPELT = ["run.sede=1", "schedule.image=3", "schedule.generator.optimiser={}",
 @pytest.mark.parametrize("override", MISSPELT)
 def test_misspelt_keys_do_not_compose(override: str, composed: Callable[..., DictConfig]) -> None:
     with pytest.raises((HydraException, OmegaConfBaseException)):
-        composed(override)
+        composed("regularizer=[r1]", override)
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["schedule.steps=5"], "schedule.images=600000 and schedule.steps=5: set one"),
+        (["schedule.steps=5"], "schedule.images=[0-9]+ and schedule.steps=5: set one"),
         (["schedule.images=null"], "set one of them"),
         (["schedule.batch_size=0"], "schedule.batch_size=0: must be 1 or more"),
         (["evaluation.every=-1"], "evaluation.every=-1"),
@@ -161,12 +161,12 @@ def test_contradictory_values_are_refused(overrides: list[str], said: str, compo
         (["metric=[fid]", "dataset=fashion10k", "model=dcgan", "extractor=none"], "extractor"),
         (["run.objective=fidd"], "run.objective=fidd: no such score; the chosen metrics give modes"),
         (["schedule.order=[generator]"], "schedule.order"),
-        (["regularizer.r1.player=critic"], "r1 .player critic.*discriminator, generator"),
+        (["regularizer=[r1]", "regularizer.r1.player=critic"], "r1 .player critic.*discriminator, generator"),
         (["+schedule.generator.optimizer.momentum=1"], "schedule.generator.optimizer: Adam takes no momentum"),
         (["schedule.generator.optimizer._target_=torch.optim.Adan"], "no such function or class: torch.optim.Adan"),
-        (["regularizer.r1.every=0"], "regularizer.r1.*every=0"),
+        (["regularizer=[r1]", "regularizer.r1.every=0"], "regularizer.r1.*every=0"),
         (["+model.generator.foo=1"], "model.*foo"),
-        (["regularizer.r1=3"], "regularizer.r1: expected one option"),
+        (["regularizer=[r1]", "regularizer.r1=3"], "regularizer.r1: expected one option"),
         (["schedule.ema.buffers=no"], "schedule.ema.buffers"),
         (["schedule.discriminator.moves=0"], "moves=0"),
     ],

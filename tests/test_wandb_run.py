@@ -18,13 +18,19 @@ from processes import Done, gan_train, run_in_turn
 from tiny import TINY
 from wandb_reader import RunFile, read_finished_run, rows
 
-POINTS = [line for line in TINY if not line.startswith("logger")]
+POINTS = [*(line for line in TINY if not line.startswith("logger")), "regularizer=[r1]"]
 IMAGES = [
     "schedule.images=null", "schedule.steps=4", "schedule.batch_size=16", "model.generator.width=2",
     "model.discriminator.width=2", "metric=none", "samples.count=4", "samples.every=32", "log.every=32",
     "regularizer=[r1,r2]", "loss=hinge", "schedule=ttur",
 ]  # fmt: skip
-NAMES = ["logger.project=ours", "logger.group=losses", "logger.tags=[first,ring]", "logger.name=a b", "logger.job_type=train"]
+NAMES = [
+    "logger.project=ours",
+    "logger.group=losses",
+    "logger.tags=[first,ring]",
+    "logger.name=a b",
+    "logger.job_type=train",
+]
 # the signal comes in the middle of step 8 of 20
 STOPPED = """
 import signal
@@ -45,7 +51,7 @@ KEYS = {
 
 
 class Runs:
-    """Runs that went to W&B's files: one stopped and continued, one of images, and a sweep whose second job diverges."""
+    """Runs in W&B's files: one stopped and continued, one of images, and a sweep whose second job diverges."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -118,7 +124,9 @@ def test_a_continued_run_is_the_same_run(runs: Runs) -> None:
     first, second = runs.files("points")
     (run_id,) = {first.run.run_id, second.run.run_id}
     assert run_id == (runs.home / "points" / "run_id").read_text().strip()
-    assert max(row["progress/images"] for row in rows(first)) <= 128 < min(row["progress/images"] for row in rows(second))
+    assert (
+        max(row["progress/images"] for row in rows(first)) <= 128 < min(row["progress/images"] for row in rows(second))
+    )
     assert "SIGTERM at 128 images" in first.summary["reason"] and first.exit_code == 1
     for file in (first, second):
         run = file.run
