@@ -82,7 +82,7 @@ class EveryConfig:
 class SamplesConfig:
     """Grids of samples at fixed latents."""
 
-    every: int = 50000
+    every: int = 40000
     count: int = 100
 
 
@@ -90,7 +90,7 @@ class SamplesConfig:
 class EvaluationConfig:
     """Scores: how often, on how many generated samples, in which batches, and whether raw weights are scored too."""
 
-    every: int = 100000
+    every: int = 40000
     samples: int = 10000
     batch_size: int = 250
     raw: bool = False
@@ -100,7 +100,7 @@ class EvaluationConfig:
 class CheckpointConfig:
     """How often the whole state is written, and how many states are kept."""
 
-    every: int = 100000
+    every: int = 40000
     keep: int = 2
 
 
