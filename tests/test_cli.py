@@ -134,6 +134,7 @@ def test_signals_save_and_say_how_to_continue(number: int, code: int, tmp_path: 
     _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
     assert "to continue, give the same command with run.dir=out" in said and "Traceback" not in said
+    assert "gan-train: SIG" in said
     status = json.loads((tmp_path / "out" / "status.json").read_text())
     assert status["state"] == "stopped" and signal.Signals(number).name in status["reason"]
     assert list((tmp_path / "out" / "checkpoints").glob("step-*.pt"))

@@ -263,3 +263,25 @@ def test_old_checkpoints_go_when_new_ones_are_complete(tmp_path: Path) -> None:
     assert [path.name for path in kept.paths()] == ["step-000000002.pt", "step-000000030.pt"]
     latest = kept.load_latest()
     assert latest is not None and latest["step"] == 30
+
+
+def test_a_failed_start_can_be_mended_in_the_same_directory(
+    composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="no such score"):
+        run(composed(*TINY, "run.objective=fid"), tmp_path / "run")
+    assert run(composed(*TINY), tmp_path / "run") is not None
+    (tmp_path / "run" / "config.json").unlink()
+    with pytest.raises(UserError, match="has records but no config.json"):
+        run(composed(*TINY), tmp_path / "run")
+
+
+def test_raw_weights_are_scored_beside_the_averaged_ones_on_request(
+    composed: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    run(composed(*TINY, "evaluation.raw=true", "schedule.ema.half_life=1000"), tmp_path / "run")
+    status = read_status(tmp_path / "run" / "status.json")
+    assert status is not None
+    averaged, raw = status.scores["reverse_kl"], status.scores["raw_reverse_kl"]
+    assert (averaged["weights"], raw["weights"]) == ("ema", "raw")
+    assert averaged["value"] != raw["value"] and averaged["floor"] == raw["floor"]

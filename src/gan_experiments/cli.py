@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from functools import partial
@@ -50,13 +51,14 @@ def job(config: DictConfig, failure: Failure) -> float | None:
 def main() -> None:
     """The command `gan-train`; exits with 0, 1 after an error, 130 or 143 after a signal."""
     failure, status = Failure(), 0
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # unwinds: status, W&B's last rows
     try:
         register()
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # makes Hydra raise instead of printing pages
         task = partial(job, failure=failure)
         hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(task)()
     except KeyboardInterrupt:
-        print("gan-train: interrupted before anything was saved", file=sys.stderr)
+        print("gan-train: interrupted at once; what was saved before stays", file=sys.stderr)
         status = INTERRUPTED
     except SystemExit as stop:
         if not isinstance(stop.code, int) or str(stop) == str(stop.code):

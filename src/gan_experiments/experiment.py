@@ -64,8 +64,9 @@ def run(config: DictConfig, directory: Path) -> float | None:
         home.status.update(State.RUNNING, reason="")
         try:
             objective = train(settings, home)
-        except Interrupted as stop:
-            home.status.update(State.STOPPED, reason=stop.reason)
+        except (Interrupted, SystemExit, KeyboardInterrupt) as stop:
+            reason = str(stop) if isinstance(stop, Interrupted) else "interrupted at once, nothing was saved for it"
+            home.status.update(State.STOPPED, reason=reason)
             raise
         except BaseException as error:
             home.status.update(State.FAILED, reason=str(error) or type(error).__name__)

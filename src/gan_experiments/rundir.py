@@ -68,13 +68,13 @@ class RunDirectory:
         return self.former is not None and self.former.state is State.COMPLETED
 
     def _compare(self) -> None:
-        """Refuse a directory whose run had another configuration; a new one is given this one."""
-        path = self.path / "config.json"
-        if not path.exists():
-            if self.checkpoints.paths():
-                raise UserError(f"run.dir={self.path}: has checkpoints but no config.json; choose another run.dir")
+        """Refuse a directory that holds work of another configuration; one without any is given this configuration."""
+        path, records = self.path / "config.json", self.path / "metrics.jsonl"
+        worked = bool(self.checkpoints.paths()) or (records.exists() and records.stat().st_size > 0)
+        if not worked:
             write_atomic(path, json.dumps(self.config, indent=2) + "\n")
-            return
+        elif not path.exists():
+            raise UserError(f"run.dir={self.path}: has records but no config.json; choose another run.dir")
         refuse_changes(read_config(self.path), self.config, self.path)
 
     def _identity(self) -> str:
