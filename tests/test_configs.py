@@ -176,7 +176,7 @@ def test_contradictory_values_are_refused(overrides: list[str], said: str, compo
         (["schedule.generator.optimizer._target_=torch.optim.Adan"], "no such function or class: torch.optim.Adan"),
         (["regularizer=[r1]", "regularizer.r1.every=0"], "regularizer.r1.*every=0"),
         (["+model.generator.foo=1"], "model.*foo"),
-        (["regularizer=[r1]", "regularizer.r1=3"], "regularizer.r1: expected one option"),
+        (["regularizer=[r1]", "regularizer.r1=3"], "regularizer.r1: expected an option"),
         (["schedule.ema.buffers=no"], "schedule.ema.buffers"),
         (["schedule.discriminator.moves=0"], "moves=0"),
     ],

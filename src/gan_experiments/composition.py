@@ -50,7 +50,7 @@ def unknown_keys(value: Any, known: Any, where: str) -> Iterator[tuple[str, list
     """Each key of `value` that `known` lacks, with the keys it has; nodes of another `_target_` are passed over."""
     if not isinstance(value, Mapping) or not isinstance(known, Mapping):
         return
-    if value.get("_target_") != known.get("_target_"):
+    if value.get("_target_", known.get("_target_")) != known.get("_target_"):
         return
     for key, child in value.items():
         if key not in known:

@@ -176,7 +176,7 @@ def build(node: Any, where: str, *arguments: Any) -> Any:
     Raises UserError naming the node when it has no `_target_` or its constructor refuses the values.
     """
     if not isinstance(node, Mapping) or "_target_" not in node:
-        raise UserError(f"{where}: expected one option of this group (a node with _target_), got {_short(node)}")
+        raise UserError(f"{where}: expected an option of this group (a node with _target_), got {_short(node)}")
     node = node if isinstance(node, DictConfig) else OmegaConf.create(dict(node))
     try:
         if not arguments:
