@@ -41,14 +41,14 @@ class ZeroCentred(Term):
 
 
 class R1(ZeroCentred):
-    """1/2 <|grad D(x)|^2> on real samples (Mescheder et al. 2018, equation 9)."""
+    """1/2 <|grad D(x)|^2> on real samples (Mescheder et al. 2018, simplified gradient penalties)."""
 
     def __init__(self, player: str = "discriminator", weight: float | Curve = 1.0, every: int = 1) -> None:
         super().__init__("reals", player, weight, every)
 
 
 class R2(ZeroCentred):
-    """1/2 <|grad D(G(z))|^2> on generated samples (Mescheder et al. 2018, equation 10)."""
+    """1/2 <|grad D(G(z))|^2> on generated samples (Mescheder et al. 2018, simplified gradient penalties)."""
 
     def __init__(self, player: str = "discriminator", weight: float | Curve = 1.0, every: int = 1) -> None:
         super().__init__("fakes", player, weight, every)
