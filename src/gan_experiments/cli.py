@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from gan_experiments.composition import check_experiment
 from gan_experiments.config import conf_dir, register
 from gan_experiments.errors import UserError
+from gan_experiments.usage import help_text
 
 log = logging.getLogger(__name__)
 INTERRUPTED = 130
@@ -50,6 +51,9 @@ def job(config: DictConfig, failure: Failure) -> float | None:
 
 def main() -> None:
     """The command `gan-train`; exits with 0, 1 after an error, 130 or 143 after a signal."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(config_folders(sys.argv[1:])))
+        return
     failure, status = Failure(), 0
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # unwinds: status, W&B's last rows
     try:
@@ -71,6 +75,16 @@ def main() -> None:
         report(failure.error)
         status = 1
     sys.exit(status)
+
+
+def config_folders(arguments: list[str]) -> list[Path]:
+    """Our configuration's folder, and the one that the command line adds with --config-dir (or -cd)."""
+    folders = [Path(conf_dir())]
+    for place, argument in enumerate(arguments):
+        option, _, value = argument.partition("=")
+        if option in ("--config-dir", "-cd"):
+            folders += [Path(text) for text in ([value] if value else arguments[place + 1 : place + 2])]
+    return folders
 
 
 def report(error: Exception) -> None:

@@ -1,0 +1,43 @@
+"""What `gan-train --help` says: the groups and options on disk, the most wanted keys, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+TEXT = """\
+gan-train: GAN experiments from the command line
+
+gan-train [group=option ...] [key=value ...]      composes these groups into one run:
+
+{groups}
+Lists may be chosen from regularizer and metric: regularizer=[r1,r2]; `none` is an option of both.
+
+Keys                     gan-train --cfg job           prints all of them as a command would use them
+  run.dir=outputs/mine   names the run; the same command again continues it
+  run.seed=1             another run of the same kind
+  schedule.images=1000000    the length, in real images seen (or schedule.steps)
+  schedule.generator.optimizer.lr=2e-4    model.generator.width=48
+  regularizer=[r1] regularizer.r1.weight=5 model.discriminator.norm=none
+
+Examples
+  gan-train                                                         clothes in a few minutes on any machine
+  gan-train loss=hinge regularizer=none schedule=ttur run.seed=1
+  gan-train loss=wasserstein regularizer=gradient_penalty schedule=wasserstein model.discriminator.norm=none
+  gan-train experiment=ring                                         eight Gaussians, one minute
+  gan-train dataset=folder dataset.path=photos dataset.size=64 extractor=inception metric=[fid]
+  gan-train -m loss=nonsaturating,hinge,least_squares run.seed=0,1,2 run.dir=outputs/losses
+
+Several values of a key need -m (a sweep). A shell completes options after: eval "$(gan-train -sc install=bash)"
+"""
+
+
+def help_text(folders: Sequence[Path]) -> str:
+    """The help, listing the options of every group found in `folders` (Hydra's own listing takes a second)."""
+    groups: dict[str, set[str]] = {}
+    for folder in folders:
+        for path in folder.glob("*/*.yaml"):
+            groups.setdefault(path.parent.name, set()).add(path.stem)
+    width = max(map(len, groups)) + 1
+    lines = [f"  {name + ':':<{width}} {', '.join(sorted(options))}" for name, options in sorted(groups.items())]
+    return TEXT.replace("{groups}", "\n".join(lines))
