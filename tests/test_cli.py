@@ -125,6 +125,15 @@ def test_a_broken_job_marks_itself_and_the_others_go_on(tmp_path: Path) -> None:
     assert again.returncode == 1 and "sweep/0 is complete" in again.stderr
 
 
+def test_a_run_that_is_refused_at_once_marks_itself_too(tmp_path: Path) -> None:
+    done = gan_train("log.every=0", "run.dir=out", cwd=tmp_path, code=NO_TORCH)
+    assert done.returncode == 1 and done.stderr == "gan-train: log.every=0: must be 1 or more\n"
+    assert json.loads((tmp_path / "out" / "status.json").read_text())["state"] == "failed"
+    done = gan_train("dataset=folder", "run.dir=missing", cwd=tmp_path, code=NO_TORCH)
+    assert done.returncode == 1 and "dataset.path" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert json.loads((tmp_path / "missing" / "status.json").read_text())["state"] == "failed"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_save_and_say_how_to_continue(number: int, code: int, tmp_path: Path) -> None:
     lines = [line for line in FAST if not line.startswith(("schedule.images", "checkpoint"))]

@@ -18,8 +18,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gan_experiments.composition import check_experiment
-from gan_experiments.config import conf_dir, register
+from gan_experiments.config import conf_dir, plain, register, typed
 from gan_experiments.errors import UserError
+from gan_experiments.logging.status import State, Status
 from gan_experiments.usage import help_text
 
 log = logging.getLogger(__name__)
@@ -35,13 +36,17 @@ class Failure:
 def job(config: DictConfig, failure: Failure) -> float | None:
     """One run: the only place that knows Hydra's output directory. Returns the objective to a sweeper."""
     context = HydraConfig.get()
+    directory = Path(os.path.relpath(context.runtime.output_dir))
     try:
         check_experiment(config, context)
-        directory = Path(os.path.relpath(context.runtime.output_dir))
+        plain(config)  # says what is missing, and what can't be, before torch is imported
+        typed(config)
         from gan_experiments.experiment import run  # torch is imported here, after the configuration has composed
 
         return run(config, directory)
     except Exception as error:
+        if not (directory / "status.json").exists():  # it failed before the run could say so itself
+            Status(directory / "status.json").update(State.FAILED, reason=one_line(error))
         if context.mode is RunMode.MULTIRUN:
             log.error("job %s failed: %s", context.job.num, one_line(error))
             raise
