@@ -396,3 +396,46 @@ def test_deterministic_mode_trains_image_games() -> None:
             trainer.step(), trainer.step()
         ends.append(snapshot(trainer.game))
     assert same(*ends)
+
+
+class Threshold(nn.Module):
+    """A discriminator of points whose logit is three times the first coordinate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, samples: Tensor) -> Verdict:
+        return Verdict(self.scale * samples[:, 0])
+
+
+class Fixed(nn.Module):
+    """A generator whose samples all lie at (-2, 0), or with `right` at (2, 0)."""
+
+    latent_dim = 1
+
+    def __init__(self, right: bool) -> None:
+        super().__init__()
+        self.point = nn.Parameter(torch.tensor([2.0 if right else -2.0, 0.0]))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.point.expand(len(z), 2)
+
+
+@pytest.mark.parametrize("fooled", [False, True])
+def test_diagnostics_tell_training_held_out_and_generated_samples_apart(fooled: bool) -> None:
+    game = UnconditionalGame(Spec((2,)), lambda s: Fixed(fooled), lambda s: Threshold())
+    held_out = Split(torch.tensor([[-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]]))
+    trainer = make_trainer(game, optimizer={"lr": 0.0})
+    trainer.data = Split(torch.tensor([[1.0, 0.0]]).repeat(64, 1))
+    trainer.observers = [Diagnostics(held_out, every=BATCH, seed=0, batch_size=4)]
+    trainer.step()
+    found = trainer.meter.drain()
+    assert found["accuracy/train"] == 1.0
+    assert found["accuracy/held_out"] == 0.25
+    assert found["accuracy/generated"] == (0.0 if fooled else 1.0)
+    assert found["discriminator/probability_real"] == pytest.approx(1 / (1 + 2.718281828**-3), rel=1e-4)
+    assert found["discriminator/probability_fake"] == pytest.approx(
+        1 / (1 + 2.718281828 ** (-6 if fooled else 6)), rel=1e-3
+    )
+    assert found["slope/reals"] == found["slope/fakes"] == pytest.approx(3.0)
