@@ -15,11 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_experiments import config as configuration
+from gan_experiments.assembly import build_game, build_players, build_terms, build_tricks
 from gan_experiments.composition import unknown_keys
 from gan_experiments.config import COMPONENTS, build, build_named, conf_dir, plain, typed
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.experiment import build_game, build_players, build_terms, run
+from gan_experiments.experiment import run
 from gan_experiments.game import Term
 from gan_experiments.logging.status import State, read_status
 from gan_experiments.trainer import Observer
@@ -29,7 +30,7 @@ CONF = Path(conf_dir())
 GROUPS = {folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
           for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra"}  # fmt: skip
 OPTIONS = [(group, option) for group, options in GROUPS.items() if group != "experiment" for option in options]
-MULTIPLE = ("regularizer", "metric")
+MULTIPLE = ("regularizer", "trick", "metric")
 
 
 def test_there_are_options_in_every_group() -> None:
@@ -45,8 +46,8 @@ def test_every_option_composes_and_its_keys_are_the_constructors(
     typed(config)
     for where, node in nodes(config[group], group):
         target = get_method(node["_target_"])
-        parameters = [name for name in inspect.signature(target).parameters if name not in ("self", "spec")]
-        given = [str(key) for key in node if not str(key).startswith("_")]
+        parameters = [name for name in inspect.signature(target).parameters if name not in ("self", "spec", "tricks")]
+        given = [str(key) for key in node if not str(key).startswith("_") and key != "about"]
         if not where.endswith("optimizer"):  # an optimizer's other settings keep torch's defaults
             assert sorted(given) == sorted(parameters), f"{where} lists other keys than {node['_target_']} takes"
         assert set(given) <= set(parameters)
@@ -81,6 +82,7 @@ def builders(settings: configuration.Config) -> dict[str, Callable[[], Any]]:
         "model": lambda: build_game(settings, spec),
         "loss": lambda: build_terms(settings),
         "regularizer": lambda: all_parts(build_named(settings.regularizer, "regularizer")),
+        "trick": lambda: build_tricks(settings),
         "dataset": lambda: build(settings.dataset, "dataset"),
         "metric": lambda: build_named(settings.metric, "metric"),
         "extractor": lambda: build(settings.extractor, "extractor"),

@@ -187,7 +187,7 @@ class Curious(Term):
 
     def __call__(self, round: Any) -> Tensor:
         noise = torch.randn(3) + torch.randn(3, generator=round.deal.random("curious"))
-        return round.real.logits.mean() + round.judge(round.interpolates).logits.mean() + noise.sum()
+        return round.real.logits.mean() + round.judge(round.interpolates, "interpolates").logits.mean() + noise.sum()
 
 
 @pytest.mark.parametrize("make", [points_game, image_game])

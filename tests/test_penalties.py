@@ -23,8 +23,14 @@ class Fixed(Round):
         self.logits = logits
         self.sets = {name: value.clone().requires_grad_(True) for name, value in sets.items()}
 
-    def judge(self, samples: Tensor) -> Verdict:
+    def judge(self, samples: Tensor, name: str) -> Verdict:
         return Verdict(self.logits(samples))
+
+    def generate(self, latents: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def weights(self, player: str) -> dict[str, Tensor]:
+        raise NotImplementedError
 
     def points(self, name: str) -> tuple[Tensor, Callable[[], Tensor]]:
         return self.sets[name], lambda: self.logits(self.sets[name])

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from gan_experiments.errors import UserError
 
 HERE = Path(__file__).resolve().parent
-COMPONENTS = ("model", "loss", "regularizer", "dataset", "metric", "extractor", "logger")
+COMPONENTS = ("model", "loss", "regularizer", "trick", "dataset", "metric", "extractor", "logger")
 
 
 @dataclass
@@ -32,10 +32,16 @@ class RunConfig:
 
 @dataclass
 class PlayerConfig:
-    """Tempo and optimizer of one player."""
+    """Tempo and optimizer of one player, and the weight of its half of the adversarial loss (a number or a curve).
+
+    `lr_factor` multiplies its rate; `lazy` says whether lazy terms join an update or get separate ones.
+    """
 
     moves: int = 1
     optimizer: Any = None
+    lr_factor: float = 1.0
+    adversarial: Any = 1.0
+    lazy: str = "joined"
 
 
 @dataclass
@@ -54,6 +60,7 @@ class ScheduleConfig:
     steps: int | None = None
     batch_size: int = 64
     order: list[str] = field(default_factory=lambda: ["discriminator", "generator"])
+    simultaneous: bool = False
     discriminator: PlayerConfig = field(default_factory=PlayerConfig)
     generator: PlayerConfig = field(default_factory=PlayerConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
@@ -118,6 +125,7 @@ class Config:
     model: Any = None
     loss: Any = None
     regularizer: Any = None
+    trick: Any = None
     dataset: Any = None
     metric: Any = None
     extractor: Any = None
@@ -166,11 +174,14 @@ def _check(config: Config) -> None:
     for name, value in positive.items():
         if value is not None and value < 1:
             raise UserError(f"{name}={value}: must be 1 or more")
+    for name, player in (("discriminator", schedule.discriminator), ("generator", schedule.generator)):
+        if player.lazy not in ("joined", "separate"):
+            raise UserError(f"schedule.{name}.lazy={player.lazy}: use joined or separate (updates of their own)")
     if runtime.penalties not in ("float32", "reduced"):
         raise UserError(f"runtime.penalties={runtime.penalties}: use float32 or reduced (the networks' precision)")
 
 
-def build(node: Any, where: str, *arguments: Any) -> Any:
+def build(node: Any, where: str, *arguments: Any, **given: Any) -> Any:
     """The object a configuration node describes, its constructor given `arguments` first; `where` names the node.
 
     Raises UserError naming the node when it has no `_target_` or its constructor refuses the values.
@@ -179,10 +190,10 @@ def build(node: Any, where: str, *arguments: Any) -> Any:
         raise UserError(f"{where}: expected an option of this group (a node with _target_), got {_short(node)}")
     node = node if isinstance(node, DictConfig) else OmegaConf.create(dict(node))
     try:
-        if not arguments:
+        if not arguments and not given:
             return instantiate(node, _convert_="all")
         # Hydra would turn arguments that are dataclasses into dicts, so the last call is made here.
-        return instantiate(node, _convert_="all", _partial_=True)(*arguments)
+        return instantiate(node, _convert_="all", _partial_=True)(*arguments, **given)
     except InstantiationException as error:
         raise _explain(error, where) from error
     except UserError as error:

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import logging
-import math
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig
-from torch import nn
 
 from gan_experiments import config as configuration
 from gan_experiments import runtime as machine
-from gan_experiments import seeding
-from gan_experiments.config import Config, build, build_named, build_number, build_settings
-from gan_experiments.data.base import Dataset, Spec
+from gan_experiments.assembly import build_game, build_trainer
+from gan_experiments.config import Config, build, build_named
+from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.game import Game, Term, count_parameters
+from gan_experiments.game import Game, count_parameters
 from gan_experiments.logging.logger import Logger
 from gan_experiments.logging.progress import Progress
 from gan_experiments.logging.records import read_records
 from gan_experiments.logging.status import State
 from gan_experiments.metrics.evaluator import Evaluator
-from gan_experiments.objectives.adversarial import Adversarial
 from gan_experiments.observers.checkpointing import Checkpointing
 from gan_experiments.observers.diagnostics import Diagnostics
 from gan_experiments.observers.ema import Ema
 from gan_experiments.observers.evaluation import Evaluation, describe
 from gan_experiments.observers.recording import Recorder
 from gan_experiments.observers.samples import SampleGrids
-from gan_experiments.players import Player, TunedOptimizer
 from gan_experiments.rundir import RunDirectory
 from gan_experiments.runtime import Runtime
 from gan_experiments.signals import Interrupted, stopping_on_signals
@@ -126,64 +121,6 @@ def objective(settings: Config, scores: Any) -> float | None:
     return None if name is None else float(scores[name]["value"])
 
 
-def build_game(settings: Config, spec: Spec) -> Game:
-    """The game with its networks, initialised from the run's seed."""
-    machine.seed_networks(seeding.derive(settings.run.seed, "networks"), machine.CPU)
-    game = build(settings.model, "model", spec)
-    if not isinstance(game, Game):
-        raise UserError(f"model: {type(game).__name__} is not a game")
-    return game
-
-
-def build_terms(settings: Config) -> tuple[list[Term], list[Observer]]:
-    """The terms of all players, and those regularizers that act after a move instead."""
-    loss = build(settings.loss, "loss")
-    terms: list[Term] = [Adversarial(loss, "discriminator"), Adversarial(loss, "generator")]
-    observers: list[Observer] = []
-    for name, part in build_named(settings.regularizer, "regularizer").items():
-        if isinstance(part, Term):
-            part.name = name
-            terms.append(part)
-        elif isinstance(part, Observer):
-            observers.append(part)
-        else:
-            raise UserError(f"regularizer.{name}: {type(part).__name__} is neither a term nor an observer")
-    return terms, observers
-
-
-def build_players(settings: Config, game: Game, terms: Sequence[Term]) -> list[Player]:
-    """The players in the order in which they move."""
-    order, sides = settings.schedule.order, game.sides
-    if sorted(order) != sorted(sides):
-        raise UserError(f"schedule.order={order}: must name each player of the game once: {', '.join(sides)}")
-    strangers = [f"{term.name} (player {term.player})" for term in terms if term.player not in sides]
-    if strangers:
-        raise UserError(f"no such player: {', '.join(strangers)}; the game has {', '.join(sides)}")
-    players = []
-    for name in order:
-        chosen = {"discriminator": settings.schedule.discriminator, "generator": settings.schedule.generator}[name]
-        where = f"schedule.{name}.optimizer"
-        make, values = build_settings(chosen.optimizer, where)
-        parameters = [p for module in sides[name] for p in module.parameters()]
-        tuned = TunedOptimizer(make, parameters, values, where)
-        players.append(Player(name, sides[name], tuned, [t for t in terms if t.player == name], chosen.moves))
-    return players
-
-
-def build_trainer(settings: Config, game: Game, dataset: Dataset, runtime: Runtime) -> tuple[Trainer, Ema]:
-    """The trainer, and the average of its generator's weights; regularizing observers are in place."""
-    schedule = settings.schedule
-    terms, observers = build_terms(settings)
-    players = build_players(settings, game, terms)
-    warn_of_coupling(game, terms)
-    per_step = schedule.batch_size * schedule.discriminator.moves
-    steps = schedule.steps or math.ceil(cast(int, schedule.images) / per_step)
-    ema = Ema(game, build_number(schedule.ema.half_life, "schedule.ema.half_life"), schedule.ema.buffers)
-    everybody = [*observers, ema]
-    seed, batch = settings.run.seed, schedule.batch_size
-    return Trainer(game, players, dataset.train, runtime, batch, steps, seed, everybody, dataset.flip), ema
-
-
 def build_evaluator(settings: Config, dataset: Dataset, runtime: Runtime) -> Evaluator:
     """The evaluator with its metrics and feature network; UserError when they don't suit the data."""
     metrics = build_named(settings.metric, "metric")
@@ -231,18 +168,6 @@ def resume(trainer: Trainer, home: RunDirectory, logger: Logger) -> None:
         if record["kind"] == "scores":
             logger.remember(record["values"])
     log.info("continuing %s from %s images", home.path, f"{trainer.images:,}")
-
-
-def warn_of_coupling(game: Game, terms: Sequence[Term]) -> None:
-    """Say when a slope penalty meets batch norm: it then mixes the slopes of different samples."""
-    penalties = [term.name for term in terms if term.watches]
-    modules = [module for network in game.sides["discriminator"] for module in network.modules()]
-    if penalties and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):
-        log.warning(
-            "%s with batch norm in the discriminator: slopes of different samples mix "
-            "(Gulrajani et al. 2017 advise against it); model.discriminator.norm=none avoids it",
-            ", ".join(penalties),
-        )
 
 
 def describe_game(game: Game, trainer: Trainer) -> str:

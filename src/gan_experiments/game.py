@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -17,17 +19,32 @@ from gan_experiments import seeding
 from gan_experiments.curves import Curve, as_curve
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
+from gan_experiments.trick import Factory, Report, Trick
+
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Verdict(NamedTuple):
-    """A discriminator's answer: logits (n,), larger for real, and its features, one tensor (n, ...) a level."""
+    """A discriminator's answer: logits (n,), larger for real; its features, one tensor (n, ...) a level; and what
+    further heads say, by name (an autoencoder's codes, class logits ...)."""
 
     logits: Tensor
     features: tuple[Tensor, ...] = ()
+    heads: Mapping[str, Tensor] = NOTHING
+
+
+class Head(nn.Module):
+    """A part of a discriminator that adds something to `Verdict.heads`; terms may need what it `gives`."""
+
+    gives: ClassVar[tuple[str, ...]] = ()
 
 
 class dealt(cached_property[Any]):  # noqa: N801 (a decorator)
     """A tensor of a round, computed when first asked for and then kept; its name is what a term may need."""
+
+
+class judged(dealt):  # noqa: N801 (a decorator)
+    """A dealt tensor that depends on the discriminator."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,9 @@ class Deal:
     device: torch.device
     watches: frozenset[str] = frozenset()
     full_precision_slopes: bool = False
+    player: str = ""
+    images: int = 0
+    total: int = 1
 
     def random(self, name: str) -> torch.Generator:
         """The generator of this move's stream `name`: whoever else draws, its numbers stay the same."""
@@ -58,11 +78,33 @@ class Round(ABC):
 
     def __init__(self, deal: Deal) -> None:
         self.deal = deal
+        self.opposition: dict[str, Tensor] | None = None
         self._slopes: dict[str, Tensor] = {}
 
     @abstractmethod
-    def judge(self, samples: Tensor) -> Verdict:
-        """The discriminator's verdict on `samples` (n, ...) that are not of this round's own two sets."""
+    def judge(self, samples: Tensor, name: str) -> Verdict:
+        """The discriminator's verdict on `samples` (n, ...), the set called `name`, through the tricks' view of it."""
+
+    @abstractmethod
+    def generate(self, latents: Tensor) -> Tensor:
+        """Samples (n, ...) of the generator for latents of the caller's own."""
+
+    @abstractmethod
+    def weights(self, player: str) -> dict[str, Tensor]:
+        """The weights of `player` in this round, by name."""
+
+    def contest(self, player: str) -> Any:
+        """What the adversarial loss of `player` compares: the verdicts `real` and `fake`."""
+        return self
+
+    def against(self, weights: dict[str, Tensor]) -> Any:
+        """This round, samples and all, judged by a discriminator with these weights instead of its own."""
+        other = copy.copy(self)
+        other.__dict__ = {
+            name: value for name, value in self.__dict__.items() if not isinstance(getattr(type(self), name, 0), judged)
+        }
+        other.opposition, other._slopes = weights, {}
+        return other
 
     @abstractmethod
     def points(self, name: str) -> tuple[Tensor, Callable[[], Tensor]]:
@@ -77,19 +119,23 @@ class Round(ABC):
     def slope(self, name: str) -> Tensor:
         """Gradient (n, ...) of the sum of logits with respect to the set `name`, float32 and differentiable again.
 
+        One row a logit: where the discriminator judges packs, the rows are packs.
+
         Where networks run in reduced precision, the discriminator is evaluated once more in float32 for it
         (second derivatives lose most), unless the run chose `runtime.penalties=reduced`.
         """
         if name not in self._slopes:
             samples, logits = self.points(name)
-            value = None if self.deal.full_precision_slopes else logits().float().sum()
+            judgement = None if self.deal.full_precision_slopes else logits().float()
             # Backward passes that keep a graph obey autocast like forward ones, and would lose precision to it.
             with torch.autocast(samples.device.type, enabled=False):
-                if value is None:
-                    samples = samples.detach().float().requires_grad_(True)
-                    value = self.judge(samples).logits.sum()
-                (gradient,) = torch.autograd.grad(value, samples, create_graph=True)
-            self._slopes[name] = gradient.float()
+                if judgement is None:
+                    samples = samples.float() if samples.requires_grad else samples.detach().float()
+                    judgement = self.judge(samples.requires_grad_(True), name).logits
+                (gradient,) = torch.autograd.grad(judgement.sum(), samples, create_graph=True)
+            gradient = gradient.float()
+            # Where one logit judges a pack of samples, its slope is the gradient with respect to the whole pack.
+            self._slopes[name] = gradient if len(judgement) == len(gradient) else gradient.view(len(judgement), -1)
         return self._slopes[name]
 
 
@@ -98,9 +144,19 @@ class Game(nn.Module, ABC):
 
     round_type: ClassVar[type[Round]]
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, tricks: Sequence[Trick] = ()) -> None:
         super().__init__()
         self.spec = spec
+        ranked = sorted(tricks, key=lambda trick: trick.rank)
+        self.tricks: dict[str, Trick] = {trick.name: trick for trick in ranked}
+        self.trick_states = nn.ModuleDict(self.tricks)
+        self.pack = math.prod(trick.pack for trick in tricks)
+
+    def make(self, player: str, factory: Factory) -> nn.Module:
+        """The network of `player`, as altered by the tricks."""
+        for trick in self.tricks.values():
+            factory = trick.network(player, factory)
+        return factory(self.spec)
 
     @property
     @abstractmethod
@@ -121,14 +177,16 @@ class Game(nn.Module, ABC):
 
     def deals(self) -> frozenset[str]:
         """Names of what a term may need in this game: labels only when the data has them."""
-        return self.round_type.names - (frozenset() if self.spec.classes else {"labels"})
+        heads = {name for head in self.modules() if isinstance(head, Head) for name in head.gives}
+        return (self.round_type.names - (frozenset() if self.spec.classes else {"labels"})) | heads
 
 
 class Term(ABC):
     """One named, weighted summand of one player's objective."""
 
     name: str = ""
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: tuple[str, ...] = ()
+    remedy: str = ""
 
     def __init__(self, player: str, weight: float | Curve = 1.0, every: int = 1) -> None:
         if every < 1:
@@ -144,6 +202,12 @@ class Term(ABC):
     @abstractmethod
     def __call__(self, round: Round) -> Tensor:
         """The unweighted value, a scalar."""
+
+    def check(self, game: Game) -> None:  # noqa: B027
+        """Raise a UserError, naming this term and what would fit, when it can't apply to this game."""
+
+    def after_move(self, round: Round, report: Report) -> None:  # noqa: B027
+        """Called when its player has moved on this round; `report` takes a name and a scalar for the log."""
 
     def state_dict(self) -> dict[str, Any]:
         """What this term must remember across a resume; nothing for most."""
@@ -162,8 +226,10 @@ def check_needs(game: Game, terms: Iterable[Term]) -> None:
         if missing:
             raise UserError(
                 f"{term.player}/{term.name} ({type(term).__name__}) needs {', '.join(missing)}, which "
-                f"{type(game).__name__} does not deal on this data; it deals {', '.join(sorted(game.deals()))}"
+                f"{type(game).__name__} does not deal with these networks and data; it deals "
+                f"{', '.join(sorted(game.deals()))}{'; ' + term.remedy if term.remedy else ''}"
             )
+        term.check(game)
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from gan_experiments import checkpoint, seeding
 from gan_experiments import runtime as machine
+from gan_experiments.assembly import build_game
 from gan_experiments.checkpoint import Checkpoints
 from gan_experiments.config import Config, typed
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.experiment import build_game
 from gan_experiments.game import Game
 from gan_experiments.runtime import Runtime
 from gan_experiments.sampling import draw

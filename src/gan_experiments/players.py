@@ -19,7 +19,8 @@ Optimizer = torch.optim.Optimizer
 class TunedOptimizer:
     """An optimizer some of whose settings are curves of images seen.
 
-    `settings` may hold a Curve for any number, and a list of numbers and curves for `betas`.
+    `settings` may hold a Curve for any number, and a list of numbers and curves for `betas`. Rates are multiplied by
+    `lr_factor`; `correction` c makes them c * lr and betas^c (StyleGAN2's lazy regularization, Karras et al. 2020).
     Raises UserError naming `where` when the optimizer does not take one of the settings.
     """
 
@@ -29,12 +30,17 @@ class TunedOptimizer:
         parameters: Sequence[nn.Parameter],
         settings: Mapping[str, Any],
         where: str,
+        lr_factor: float = 1.0,
+        correction: float = 1.0,
     ) -> None:
+        if lr_factor <= 0:
+            raise UserError(f"{where}: lr_factor={lr_factor} must be positive")
+        self.lr_factor, self.correction = lr_factor, correction
         self.curves = {name: value for name, value in settings.items() if _moves(value)}
         unknown = sorted(set(settings) - set(inspect.signature(make).parameters))
         if unknown:
             raise UserError(f"{where}: {make.__name__} takes no {', '.join(unknown)}; it takes {_names(make)}")
-        start = {name: _value(setting, 0, 1) for name, setting in settings.items()}
+        start = {name: self._adjusted(name, _value(setting, 0, 1)) for name, setting in settings.items()}
         if "fused" in inspect.signature(make).parameters:
             start.setdefault("fused", True)  # one kernel for all parameters, on every device
         try:
@@ -45,9 +51,14 @@ class TunedOptimizer:
     def set(self, images: int, total: int) -> None:
         """Move every curve to its value after `images` images."""
         for name, setting in self.curves.items():
-            value = _value(setting, images, total)
+            value = self._adjusted(name, _value(setting, images, total))
             for group in self.optimizer.param_groups:
                 group[name] = value
+
+    def _adjusted(self, name: str, value: Any) -> Any:
+        if name == "betas":
+            return tuple(beta**self.correction for beta in value)
+        return value * self.lr_factor * self.correction if name == "lr" else value
 
     @property
     def lr(self) -> float:
@@ -59,20 +70,34 @@ class Player:
     """A side of the game: what it moves, how, towards what, and how often a step (`moves`)."""
 
     def __init__(
-        self, name: str, modules: Sequence[nn.Module], optimizer: TunedOptimizer, terms: Sequence[Term], moves: int = 1
+        self,
+        name: str,
+        modules: Sequence[nn.Module],
+        optimizer: TunedOptimizer,
+        terms: Sequence[Term],
+        moves: int = 1,
+        separate_lazy: bool = False,
     ) -> None:
         if moves < 1:
             raise UserError(f"schedule.{name}.moves={moves}: a player makes at least one move a step")
-        if not any(not term.logged_only for term in terms):
-            raise UserError(f"player {name} has no term with a weight: nothing to minimise")
+        if not any(not term.logged_only and term.every == 1 for term in terms):
+            raise UserError(f"player {name} has no term with a weight at every move: nothing to minimise")
         self.name, self.modules, self.tuned, self.terms, self.moves = name, list(modules), optimizer, list(terms), moves
         self.parameters = [p for module in modules for p in module.parameters()]
+        self.separate_lazy = separate_lazy
         self.move_count = 0
 
-    def due(self) -> list[Term]:
-        """Terms of the coming move; those that are only logged come last, where they can disturb nothing."""
+    def due(self) -> list[list[Term]]:
+        """Terms of the coming move, one list an update; those that are only logged come last and disturb nothing.
+
+        All in one update, or, with `separate_lazy`, those of every move first and the lazy ones in a second update.
+        """
         due = [term for term in self.terms if self.move_count % term.every == 0]
-        return sorted(due, key=lambda term: term.logged_only)
+        due.sort(key=lambda term: term.logged_only)
+        if not self.separate_lazy:
+            return [due]
+        lazy = [term for term in due if term.every > 1 and not term.logged_only]
+        return [[term for term in due if term not in lazy], *([lazy] if lazy else [])]
 
     def watch(self, on: bool) -> None:
         """Let this player's parameters require gradients, or freeze them."""
@@ -99,6 +124,14 @@ class Player:
         for term in self.terms:
             term.load_state_dict(state["terms"][term.name])
         self.move_count = state["move_count"]
+
+
+def lazy_correction(terms: Sequence[Term], where: str) -> float:
+    """k / (k + 1) for lazy terms taken every k moves in updates of their own; UserError when they differ in k."""
+    intervals = sorted({term.every for term in terms if term.every > 1 and not term.logged_only})
+    if len(intervals) > 1:
+        raise UserError(f"{where}.lazy=separate: lazy terms of different intervals {intervals}; give them one")
+    return intervals[0] / (intervals[0] + 1) if intervals else 1.0
 
 
 def _moves(setting: Any) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Batch, Split
 from gan_experiments.data.sampler import Sampler
+from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Game, Round, Term, buffers_kept, check_needs
 from gan_experiments.meter import Meter
 from gan_experiments.players import Player
@@ -54,9 +55,19 @@ class Trainer:
         seed: int,
         observers: Sequence[Observer] = (),
         flip: bool = False,
+        simultaneous: bool = False,
     ) -> None:
         check_needs(game, [term for player in players for term in player.terms])
         self.game, self.players, self.data, self.runtime = game, list(players), data, runtime
+        self.sides = {player.name: player for player in players}
+        for trick in game.tricks.values():
+            trick.check(game, self.sides)
+            trick.prepare(game, data, seed)
+        if simultaneous and any(player.moves > 1 for player in players):
+            raise UserError("schedule.simultaneous=true: every player makes one move a step; set moves=1")
+        if batch_size % game.pack:
+            raise UserError(f"schedule.batch_size={batch_size}: must be divisible by the pack of {game.pack} samples")
+        self.simultaneous = simultaneous
         self.batch_size, self.total_steps, self.seed = batch_size, steps, seed
         self.observers, self.flip = list(observers), flip
         self.samplers = {player.name: Sampler(len(data), batch_size, seed, player.name) for player in players}
@@ -98,39 +109,86 @@ class Trainer:
         """Each player makes its moves, then the observers look."""
         for player in self.players:
             player.tuned.set(self.images, self.total)
-            for _ in range(player.moves):
-                self.move(player)
+        if self.simultaneous:
+            self.move_together()
+        else:
+            for player in self.players:
+                for _ in range(player.moves):
+                    self.move(player)
         self.step_count += 1
         for observer in self.observers:
             observer.after_step(self)
 
     def move(self, player: Player) -> None:
-        """One update of one player: deal a round, add up the due terms, go down the gradient."""
-        terms = player.due()
+        """One move of one player: as a rule one update, two where lazy terms have their own."""
+        for number, terms in enumerate(player.due()):
+            round = self.differentiate(player, terms, number)
+            self.descend(player)
+            self.conclude(player, terms, round)
+        player.move_count += 1
+
+    def move_together(self) -> None:
+        """One move of every player, each against the others as they were before."""
+        seen = []
+        for player in self.players:
+            (terms,) = player.due()
+            seen.append((player, terms, self.differentiate(player, terms)))
+        for player in self.players:
+            self.descend(player)
+        for player, terms, round in seen:
+            self.conclude(player, terms, round)
+            player.move_count += 1
+
+    def differentiate(self, player: Player, terms: Sequence[Term], number: int = 0) -> Round:
+        """Deal a round, add up the due terms and take the gradients of the player's own parameters."""
         player.watch(True)
         try:
             with self.runtime.autocast():
-                round = self.deal(player, terms)
+                round = self.deal(player, terms, number)
+                for trick in self.game.tricks.values():
+                    round = trick.foresee(round, self.sides)
                 objective = self.objective(player, round, terms)
-            self.descend(player, objective)
+            player.tuned.optimizer.zero_grad(set_to_none=True)
+            scaler = self.scalers[player.name]
+            torch.autograd.backward(objective if scaler is None else scaler.scale(objective))
         finally:
             player.watch(False)
-        player.move_count += 1
+        return round
+
+    def conclude(self, player: Player, terms: Sequence[Term], round: Round) -> None:
+        """Let terms, tricks and observers look at an update that has been made."""
+
+        def report(name: str, value: Any) -> None:
+            self.meter.add(name, torch.as_tensor(value, device=self.runtime.device), self.step_count)
+
+        for term in terms:
+            term.after_move(round, report)
+        for trick in self.game.tricks.values():
+            trick.after_move(round, report)
         for observer in self.observers:
             observer.after_move(self, player, round)
 
-    def deal(self, player: Player, terms: Sequence[Term]) -> Round:
-        """The round of the player's coming move; every random number in it follows from seed, player and count."""
-        seed = seeding.derive(self.seed, player.name, player.move_count)
+    def deal(self, player: Player, terms: Sequence[Term], number: int = 0) -> Round:
+        """The round of the player's coming update; every random number in it follows from seed, player and counts."""
+        place = player.move_count
+        seed = seeding.derive(self.seed, player.name, place, *([number] if number else []))
         watches = frozenset(name for term in terms for name in term.watches)
-        sampler, place = self.samplers[player.name], player.move_count
+        for trick in self.game.tricks.values():
+            watches |= trick.watches(self.sides, player.name)
+        sampler = self.samplers[player.name]
         flips = sampler.flips(place) if self.flip else None
-        return self.deal_from(self.data, sampler.indices(place), seed, watches, flips)
+        return self.deal_from(self.data, sampler.indices(place), seed, watches, flips, player.name)
 
     def deal_from(
-        self, data: Split, indices: Tensor, seed: int, watches: frozenset[str], flips: Tensor | None = None
+        self,
+        data: Split,
+        indices: Tensor,
+        seed: int,
+        watches: frozenset[str],
+        flips: Tensor | None = None,
+        player: str = "",
     ) -> Round:
-        """A round on the samples of `data` at `indices` (n,), with latents drawn from `seed`."""
+        """A round on the samples of `data` at `indices` (n,), with latents drawn from `seed`, for `player`."""
         seed_networks(seed, self.runtime.device)
 
         def fetch() -> Batch:
@@ -138,7 +196,8 @@ class Trainer:
             return Batch(self.runtime.layout(samples), None if labels is None else labels.to(self.runtime.device))
 
         exact = self.runtime.reduced and self.runtime.full_precision_slopes
-        return self.game.deal(Deal(len(indices), fetch, seed, self.runtime.device, watches, exact))
+        place = (player, self.images, self.total)
+        return self.game.deal(Deal(len(indices), fetch, seed, self.runtime.device, watches, exact, *place))
 
     def objective(self, player: Player, round: Round, terms: Sequence[Term]) -> Tensor:
         """The weighted sum of the due terms; a lazy term counts `every` times, a logged one not at all."""
@@ -153,18 +212,16 @@ class Trainer:
             self.meter.add(f"{player.name}/{term.name}", value, self.step_count)
         return total
 
-    def descend(self, player: Player, objective: Tensor) -> None:
-        """Gradients of the player's own parameters, then its optimizer's step."""
+    def descend(self, player: Player) -> None:
+        """The optimizer's step down the gradients."""
         optimizer, scaler = player.tuned.optimizer, self.scalers[player.name]
-        optimizer.zero_grad(set_to_none=True)
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        norm = player.gradient_norm()
+        self.meter.add(f"{player.name}/gradient_norm", norm, self.step_count, may_overflow=scaler is not None)
         if scaler is None:
-            torch.autograd.backward(objective)
-            self.meter.add(f"{player.name}/gradient_norm", player.gradient_norm(), self.step_count)
             optimizer.step()
             return
-        torch.autograd.backward(scaler.scale(objective))
-        scaler.unscale_(optimizer)
-        self.meter.add(f"{player.name}/gradient_norm", player.gradient_norm(), self.step_count, may_overflow=True)
         scaler.step(optimizer)
         scaler.update()
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from gan_experiments.data.base import Batch, Spec
-from gan_experiments.game import Deal, Game, Round, Verdict, dealt
+from gan_experiments.game import Deal, Game, Round, Verdict, dealt, judged
+from gan_experiments.trick import Factory, Trick
 
 
 class Generator(Protocol):
@@ -28,9 +30,6 @@ class UnconditionalRound(Round):
         super().__init__(deal)
         self.game = game
         self.z = game.latents(deal.batch_size, deal.random("z"))
-        self.mix = torch.rand(
-            deal.batch_size, *[1] * len(game.spec.shape), generator=deal.random("mix"), device=deal.device
-        )
 
     @dealt
     def batch(self) -> Batch:
@@ -44,44 +43,84 @@ class UnconditionalRound(Round):
         return batch.labels
 
     @dealt
+    def latents(self) -> Tensor:
+        """The latents (n, ...) of the generated samples."""
+        return self.z
+
+    @dealt
     def reals(self) -> Tensor:
         """Real samples (n, ...)."""
-        return self.watched("reals", self.batch.samples)
+        samples = self.batch.samples
+        for trick in self.game.tricks.values():
+            samples = trick.reals(self, samples)
+        return self.watched("reals", samples)
 
     @dealt
     def fakes(self) -> Tensor:
         """Generated samples (n, ...)."""
-        return self.watched("fakes", self.game.sample(self.z))
+        samples = self.game.sample(self.z)
+        for trick in self.game.tricks.values():
+            samples = trick.fakes(self, samples)
+        return self.watched("fakes", samples)
 
     @dealt
     def interpolates(self) -> Tensor:
-        """Points between paired real and generated samples, one uniform share a pair (Gulrajani et al. 2017)."""
-        between = torch.lerp(self.fakes.detach(), self.reals.detach(), self.mix)
-        return self.watched("interpolates", between)
+        """Points between paired real and generated samples, one uniform share a verdict (Gulrajani et al. 2017)."""
+        n, pack = len(self.reals), self.game.pack
+        shares = torch.rand(n // pack, generator=self.deal.random("mix"), device=self.deal.device)
+        shares = shares.repeat_interleave(pack).view(n, *[1] * (self.reals.ndim - 1))
+        return self.watched("interpolates", torch.lerp(self.fakes, self.reals, shares))
 
     @dealt
+    def perturbed(self) -> Tensor:
+        """Real samples moved by up to half the batch's standard deviation either way (Kodali et al. 2017, DRAGAN)."""
+        reals, random = self.reals, self.deal.random("perturb")
+        n = len(reals)
+        share = torch.rand(n, *[1] * (reals.ndim - 1), generator=random, device=self.deal.device)
+        noise = 2 * torch.rand(reals.shape, generator=random, device=self.deal.device) - 1
+        return self.watched("perturbed", reals + 0.5 * reals.detach().std() * share * noise)
+
+    @judged
     def real(self) -> Verdict:
         """The discriminator on the real samples."""
-        return self.judge(self.reals)
+        return self.judge(self.reals, "reals")
 
-    @dealt
+    @judged
     def fake(self) -> Verdict:
         """The discriminator on the generated samples."""
-        return self.judge(self.fakes)
+        return self.judge(self.fakes, "fakes")
 
-    def judge(self, samples: Tensor) -> Verdict:
+    def judge(self, samples: Tensor, name: str) -> Verdict:
         """The discriminator on any samples; logits in float32, since losses lose most to rounding."""
-        logits, features = cast(Verdict, self.game.discriminator(samples))
-        return Verdict(logits.float(), features)
+        for trick in reversed(self.game.tricks.values()):
+            samples = trick.view(self, name, samples)
+        network = self.game.discriminator
+        verdict = network(samples) if self.opposition is None else functional_call(network, self.opposition, samples)
+        return cast(Verdict, verdict)._replace(logits=verdict.logits.float())
+
+    def contest(self, player: str) -> Any:
+        """This round, as the tricks let the loss see it."""
+        contest: Any = self
+        for trick in self.game.tricks.values():
+            contest = trick.contest(player, contest)
+        return contest
+
+    def generate(self, latents: Tensor) -> Tensor:
+        """The generator's samples."""
+        return self.game.sample(latents)
+
+    def weights(self, player: str) -> dict[str, Tensor]:
+        """The player's parameters, or those of the discriminator that stands in."""
+        if player == "discriminator" and self.opposition is not None:
+            return self.opposition
+        (network,) = self.game.sides[player]
+        return dict(network.named_parameters())
 
     def points(self, name: str) -> tuple[Tensor, Callable[[], Tensor]]:
-        """One of the sets reals, fakes, interpolates, and the discriminator's logits there."""
-        verdicts: dict[str, Callable[[], Verdict]] = {
-            "reals": lambda: self.real,
-            "fakes": lambda: self.fake,
-            "interpolates": lambda: self.judge(self.interpolates),
-        }
-        return getattr(self, name), lambda: verdicts[name]().logits
+        """One of the sets reals, fakes, interpolates, perturbed, and the discriminator's logits there."""
+        samples: Tensor = getattr(self, name)
+        own: dict[str, Callable[[], Verdict]] = {"reals": lambda: self.real, "fakes": lambda: self.fake}
+        return samples, lambda: own.get(name, lambda: self.judge(samples, name))().logits
 
 
 class UnconditionalGame(Game):
@@ -89,12 +128,10 @@ class UnconditionalGame(Game):
 
     round_type = UnconditionalRound
 
-    def __init__(
-        self, spec: Spec, generator: Callable[[Spec], nn.Module], discriminator: Callable[[Spec], nn.Module]
-    ) -> None:
-        super().__init__(spec)
-        self.generator = generator(spec)
-        self.discriminator = discriminator(spec)
+    def __init__(self, spec: Spec, generator: Factory, discriminator: Factory, tricks: Sequence[Trick] = ()) -> None:
+        super().__init__(spec, tricks)
+        self.generator = self.make("generator", generator)
+        self.discriminator = self.make("discriminator", discriminator)
 
     @property
     def sides(self) -> dict[str, tuple[nn.Module, ...]]:
@@ -102,7 +139,7 @@ class UnconditionalGame(Game):
         return {"discriminator": (self.discriminator,), "generator": (self.generator,)}
 
     def deal(self, deal: Deal) -> UnconditionalRound:
-        """Latents and interpolation shares are drawn now, everything else on demand."""
+        """Latents are drawn now, everything else on demand, from streams of its own."""
         return UnconditionalRound(self, deal)
 
     def latents(self, n: int, generator: torch.Generator) -> Tensor:

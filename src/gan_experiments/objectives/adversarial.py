@@ -7,7 +7,7 @@ sp(t) = log(1 + e^t). Every loss sees both sides in both moves; what it does not
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 from torch.nn.functional import relu, softplus
@@ -15,6 +15,7 @@ from torch.nn.functional import relu, softplus
 from gan_experiments.curves import Curve
 from gan_experiments.errors import UserError
 from gan_experiments.game import Round, Term, Verdict
+from gan_experiments.trick import Report
 
 
 class Contest(Protocol):
@@ -30,7 +31,15 @@ class Contest(Protocol):
 
 
 class Loss(ABC):
-    """A pair of objectives, one a player, both to be minimised."""
+    """A pair of objectives, one a player, both to be minimised.
+
+    `needs` names what it reads off a round beyond real and fake, `remedy` how to have it; `compares_batches` says that
+    it compares logits across the batch, so that both sides must keep their sizes.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    remedy: ClassVar[str] = ""
+    compares_batches: ClassVar[bool] = False
 
     @abstractmethod
     def discriminator(self, contest: Contest) -> Tensor:
@@ -39,6 +48,16 @@ class Loss(ABC):
     @abstractmethod
     def generator(self, contest: Contest) -> Tensor:
         """What the generator minimises, a scalar."""
+
+    def after_move(self, player: str, contest: Contest, report: Report) -> None:  # noqa: B027
+        """Called when `player` has moved on this contest; `report` takes a name and a scalar for the log."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What this loss must remember across a resume; nothing for most."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take back what `state_dict` gave."""
 
 
 class NonSaturating(Loss):
@@ -106,11 +125,11 @@ class Wasserstein(Loss):
 class Adversarial(Term):
     """One player's half of an adversarial loss."""
 
-    needs = ("real", "fake")
-
     def __init__(self, loss: Loss, player: str, weight: float | Curve = 1.0) -> None:
         super().__init__(player, weight)
-        self.name = "adversarial"
+        self.name, self.loss = "adversarial", loss
+        self.needs = ("real", "fake", *loss.needs)
+        self.remedy = f"{type(loss).__name__}: {loss.remedy}" if loss.remedy else ""
         halves = {"discriminator": loss.discriminator, "generator": loss.generator}
         if player not in halves:
             raise UserError(f"an adversarial loss has no half for player {player}; it has {', '.join(halves)}")
@@ -118,5 +137,17 @@ class Adversarial(Term):
 
     def __call__(self, round: Round) -> Tensor:
         """The loss's half on this round."""
-        contest: Any = round
-        return self.half(contest)
+        return self.half(round.contest(self.player))
+
+    def after_move(self, round: Round, report: Report) -> None:
+        """Let the loss learn from the move."""
+        self.loss.after_move(self.player, round.contest(self.player), report)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loss's state, kept by the discriminator's half."""
+        return self.loss.state_dict() if self.player == "discriminator" else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        if self.player == "discriminator":
+            self.loss.load_state_dict(state)

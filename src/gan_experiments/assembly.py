@@ -1,0 +1,122 @@
+"""From a configuration to who plays: the game with its tricks, terms, players and trainer."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from torch import nn
+
+from gan_experiments import runtime as machine
+from gan_experiments import seeding
+from gan_experiments.config import Config, build, build_named, build_number, build_settings
+from gan_experiments.data.base import Dataset, Spec
+from gan_experiments.errors import UserError
+from gan_experiments.game import Game, Term
+from gan_experiments.objectives.adversarial import Adversarial, Loss
+from gan_experiments.observers.ema import Ema
+from gan_experiments.players import Player, TunedOptimizer, lazy_correction
+from gan_experiments.runtime import Runtime
+from gan_experiments.trainer import Observer, Trainer
+from gan_experiments.trick import Trick
+
+log = logging.getLogger(__name__)
+
+
+def build_tricks(settings: Config) -> list[Trick]:
+    """The tricks that change the game; those that only set values of other groups have done so already."""
+    if settings.trick is None:
+        return []
+    if not isinstance(settings.trick, Mapping):
+        raise UserError(f"trick: expected named options, e.g. trick=[...] on the command line, got {settings.trick!r}")
+    nodes = {
+        str(name): {key: value for key, value in node.items() if key != "about"}
+        for name, node in settings.trick.items()
+        if isinstance(node, Mapping)
+    }
+    tricks = []
+    for name, trick in build_named({name: node for name, node in nodes.items() if node}, "trick").items():
+        if not isinstance(trick, Trick):
+            raise UserError(f"trick.{name}: {type(trick).__name__} is not a trick")
+        trick.name = name
+        tricks.append(trick)
+    return tricks
+
+
+def build_game(settings: Config, spec: Spec) -> Game:
+    """The game with its networks, initialised from the run's seed."""
+    machine.seed_networks(seeding.derive(settings.run.seed, "networks"), machine.CPU)
+    game = build(settings.model, "model", spec, tricks=build_tricks(settings))
+    if not isinstance(game, Game):
+        raise UserError(f"model: {type(game).__name__} is not a game")
+    return game
+
+
+def build_terms(settings: Config) -> tuple[list[Term], list[Observer]]:
+    """The terms of all players, and those regularizers that act after a move instead."""
+    loss = build(settings.loss, "loss")
+    if not isinstance(loss, Loss):
+        raise UserError(f"loss: {type(loss).__name__} is not an adversarial loss")
+    chosen = {"discriminator": settings.schedule.discriminator, "generator": settings.schedule.generator}
+    weights = {name: build_number(c.adversarial, f"schedule.{name}.adversarial") for name, c in chosen.items()}
+    terms: list[Term] = [Adversarial(loss, name, weight) for name, weight in weights.items()]
+    observers: list[Observer] = []
+    for name, part in build_named(settings.regularizer, "regularizer").items():
+        if isinstance(part, Term):
+            part.name = name
+            terms.append(part)
+        elif isinstance(part, Observer):
+            observers.append(part)
+        else:
+            raise UserError(f"regularizer.{name}: {type(part).__name__} is neither a term nor an observer")
+    return terms, observers
+
+
+def build_players(settings: Config, game: Game, terms: Sequence[Term]) -> list[Player]:
+    """The players in the order in which they move."""
+    order, sides = settings.schedule.order, game.sides
+    if sorted(order) != sorted(sides):
+        raise UserError(f"schedule.order={order}: must name each player of the game once: {', '.join(sides)}")
+    strangers = [f"{term.name} (player {term.player})" for term in terms if term.player not in sides]
+    if strangers:
+        raise UserError(f"no such player: {', '.join(strangers)}; the game has {', '.join(sides)}")
+    players = []
+    for name in order:
+        chosen = {"discriminator": settings.schedule.discriminator, "generator": settings.schedule.generator}[name]
+        where = f"schedule.{name}.optimizer"
+        make, values = build_settings(chosen.optimizer, where)
+        parameters = [p for module in sides[name] for p in module.parameters()]
+        own, separate = [term for term in terms if term.player == name], chosen.lazy == "separate"
+        correction = lazy_correction(own, f"schedule.{name}") if separate else 1.0
+        tuned = TunedOptimizer(make, parameters, values, where, chosen.lr_factor, correction)
+        players.append(Player(name, sides[name], tuned, own, chosen.moves, separate))
+    return players
+
+
+def build_trainer(settings: Config, game: Game, dataset: Dataset, runtime: Runtime) -> tuple[Trainer, Ema]:
+    """The trainer, and the average of its generator's weights; regularizing observers are in place."""
+    schedule = settings.schedule
+    terms, observers = build_terms(settings)
+    players = build_players(settings, game, terms)
+    warn_of_coupling(game, terms)
+    per_step = schedule.batch_size * schedule.discriminator.moves
+    steps = schedule.steps or math.ceil(cast(int, schedule.images) / per_step)
+    ema = Ema(game, build_number(schedule.ema.half_life, "schedule.ema.half_life"), schedule.ema.buffers)
+    everybody = [*observers, ema]
+    seed, batch = settings.run.seed, schedule.batch_size
+    together = schedule.simultaneous
+    return Trainer(game, players, dataset.train, runtime, batch, steps, seed, everybody, dataset.flip, together), ema
+
+
+def warn_of_coupling(game: Game, terms: Sequence[Term]) -> None:
+    """Say when a slope penalty meets batch norm: it then mixes the slopes of different samples."""
+    penalties = [term.name for term in terms if term.watches]
+    modules = [module for network in game.sides["discriminator"] for module in network.modules()]
+    if penalties and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):
+        log.warning(
+            "%s with batch norm in the discriminator: slopes of different samples mix "
+            "(Gulrajani et al. 2017 advise against it); model.discriminator.norm=none avoids it",
+            ", ".join(penalties),
+        )
