@@ -74,3 +74,36 @@ class MLPDiscriminator(nn.Module):
             h = level(h)
             features.append(h)
         return Verdict(self.head(h).squeeze(1), tuple(features))
+
+
+class Maxout(nn.Module):
+    """The largest of `pieces` linear maps, for each of `out_features` outputs (Goodfellow et al. 2013)."""
+
+    def __init__(self, in_features: int, out_features: int, pieces: int) -> None:
+        super().__init__()
+        self.linear, self.pieces = nn.Linear(in_features, out_features * pieces), pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, out_features) for (n, in_features)."""
+        return self.linear(x).unflatten(1, (self.pieces, -1)).amax(1)
+
+
+class MaxoutDiscriminator(nn.Module):
+    """Samples, flattened, through maxout layers to a logit; PacGAN's for mixtures (Lin et al. 2018, section 4.1)."""
+
+    def __init__(
+        self, spec: Spec, hidden: Sequence[int] = (200, 200, 200), pieces: int = 5, init_std: float | None = 0.02
+    ) -> None:
+        super().__init__()
+        sizes = [math.prod(spec.shape), *hidden]
+        self.levels = nn.ModuleList(Maxout(*pair, pieces) for pair in zip(sizes, sizes[1:], strict=False))
+        self.head = nn.Linear(sizes[-1], 1)
+        initialise(self, init_std)
+
+    def forward(self, samples: Tensor) -> Verdict:
+        """Logits (n,) and hidden layers (n, width) for samples (n, ...)."""
+        h, features = samples.flatten(1), []
+        for level in self.levels:
+            h = level(h)
+            features.append(h)
+        return Verdict(self.head(h).squeeze(1), tuple(features))

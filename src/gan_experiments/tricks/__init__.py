@@ -1,0 +1,1 @@
+"""The documented tricks that change networks, samples or views; each one class and one YAML."""
