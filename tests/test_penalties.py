@@ -8,17 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_experiments.config import build_named
+from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import Round, Term, Verdict
-from gan_experiments.objectives.penalties import R1, R2, GradientPenalty
+from gan_experiments.game import Deal, Round, Term, Verdict
+from gan_experiments.games.unconditional import UnconditionalGame, UnconditionalRound
+from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
+from gan_experiments.objectives.penalties import R1, R2, GradientPenalty, MaxGradient
+from given import configured
 
 
 class Fixed(Round):
     """A round with given sample sets and a discriminator given as a function."""
 
     def __init__(self, logits: Callable[[Tensor], Tensor], **sets: Tensor) -> None:
-        from gan_experiments.game import Deal
-
         super().__init__(Deal(1, lambda: None, 0, torch.device("cpu")))  # type: ignore[arg-type, return-value]
         self.logits = logits
         self.sets = {name: value.clone().requires_grad_(True) for name, value in sets.items()}
@@ -27,6 +30,9 @@ class Fixed(Round):
         return Verdict(self.logits(samples))
 
     def generate(self, latents: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def draw(self, n: int, random: torch.Generator) -> Tensor:
         raise NotImplementedError
 
     def weights(self, player: str) -> dict[str, Tensor]:
@@ -48,7 +54,7 @@ def bowl(x: Tensor) -> Tensor:
 
 def value(term: Term, logits: Callable[[Tensor], Tensor], points: Tensor | None = None) -> float:
     points = torch.randn(6, 2) if points is None else points
-    round = Fixed(logits, reals=points, fakes=points, interpolates=points)
+    round = Fixed(logits, reals=points, fakes=points, interpolates=points, perturbed=points)
     return (term.weight(0, 1) * term(round)).item()
 
 
@@ -66,6 +72,7 @@ def value(term: Term, logits: Callable[[Tensor], Tensor], points: Tensor | None 
         (GradientPenalty(["reals", "fakes"], power=4, weight=1), linear(3, 4), 256),
         (GradientPenalty(["reals", "fakes"], target=0, power=6, weight=1), linear(3, 4), 15625),
         (GradientPenalty(target=0, power=6, weight=2), linear(3, 4), 31250),
+        (MaxGradient(weight=10), linear(3, 4), 250),
     ],
 )
 def test_linear_discriminators(term: Term, logits: Callable[[Tensor], Tensor], expected: float) -> None:
@@ -77,6 +84,60 @@ def test_quadratic_discriminator_takes_the_mean_over_samples() -> None:
     assert value(R1(weight=10), bowl, points) == pytest.approx(12.5)
     assert value(GradientPenalty(weight=1), bowl, points) == pytest.approx(0.5)  # norms 1 and 2
     assert value(GradientPenalty(weight=1, target=2, one_sided=True), bowl, points) == pytest.approx(0)
+
+
+def test_largest_gradient_of_the_batch() -> None:
+    points = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    assert value(MaxGradient(weight=10), bowl, points) == pytest.approx(40)
+    assert MaxGradient().watches == ("interpolates",) and MaxGradient("reals").watches == ("reals",)
+
+
+@pytest.mark.parametrize(
+    ("option", "steep", "flat"),
+    [
+        ("gradient_penalty", 160, 2.5),
+        ("gradient_penalty_one_sided", 160, 0),
+        ("gradient_penalty_real_fake", 250, 2.5),
+        ("zero_centred", 250, 2.5),
+        ("wgan_div", 31250, 0.03125),
+        ("dragan", 160, 2.5),
+        ("max_gradient", 250, 2.5),
+    ],
+)
+def test_options_at_linear_discriminators(option: str, steep: float, flat: float) -> None:
+    (term,) = build_named(configured("points", [f"regularizer/{option}"]).regularizer, "regularizer").values()
+    assert value(term, linear(3, 4)) == pytest.approx(steep, rel=1e-5)
+    assert value(term, linear(0.3, 0.4)) == pytest.approx(flat, rel=1e-4, abs=1e-9)
+
+
+def sets(n: int, point: float) -> UnconditionalRound:
+    """A round of `n` real samples N(0, 9) and generated ones all at `point`."""
+    spec = Spec((1,))
+    game = UnconditionalGame(spec, lambda s: MLPGenerator(s, 1, [2]), lambda s: MLPDiscriminator(s, [2]))
+    with torch.no_grad():
+        for parameter in game.generator.parameters():
+            parameter.zero_()
+        list(game.generator.parameters())[-1].fill_(point)
+    reals = 3 * torch.randn(n, 1, generator=torch.Generator().manual_seed(0))
+    return game.deal(Deal(n, lambda: Batch(reals, None), 5, torch.device("cpu")))
+
+
+def test_interpolates_are_uniform_between_each_pair() -> None:
+    round = sets(20000, 1.0)
+    shares = (round.interpolates - round.fakes) / (round.reals - round.fakes)
+    assert shares.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert shares.square().mean().item() == pytest.approx(1 / 3, abs=0.01)
+    assert shares.var().item() == pytest.approx(1 / 12, abs=0.005)  # one share for the whole batch would give 0
+
+
+def test_perturbations_are_symmetric_and_scale_with_the_batch() -> None:
+    round = sets(20000, 1.0)
+    noise = (round.perturbed - round.reals).detach()
+    half = 0.5 * round.reals.std().item()
+    assert half == pytest.approx(1.5, rel=0.02)
+    assert abs(noise.mean().item()) < 0.02 * half  # noise from U(0, 1) would have a mean of a quarter
+    assert 0.95 * half < noise.abs().max().item() <= half
+    assert noise.square().mean().item() == pytest.approx(half**2 / 9, rel=0.05)  # share^2 and noise^2: a third each
 
 
 def test_norm_runs_over_all_dimensions_of_an_image() -> None:

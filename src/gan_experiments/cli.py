@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from gan_experiments.composition import check_experiment
+from gan_experiments.composition import check_composition
 from gan_experiments.config import conf_dir, plain, register, typed
 from gan_experiments.errors import UserError
 from gan_experiments.logging.status import State, Status
@@ -38,7 +38,7 @@ def job(config: DictConfig, failure: Failure) -> float | None:
     context = HydraConfig.get()
     directory = Path(os.path.relpath(context.runtime.output_dir))
     try:
-        check_experiment(config, context)
+        check_composition(config, context)
         plain(config)  # says what is missing, and what can't be, before torch is imported
         typed(config)
         from gan_experiments.experiment import run  # torch is imported here, after the configuration has composed

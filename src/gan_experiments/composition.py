@@ -1,4 +1,4 @@
-"""Finds misspelt keys that an experiment file adds to a component, before torch is imported."""
+"""Finds what YAML files set that can't be, before torch is imported: misspelt keys, tricks that contradict."""
 
 from __future__ import annotations
 
@@ -11,20 +11,30 @@ from omegaconf import DictConfig, OmegaConf
 from gan_experiments.config import COMPONENTS
 from gan_experiments.errors import UserError
 
+SEVERAL = ("regularizer", "trick", "metric")
+"""Groups from which a list may be chosen."""
 
-def check_experiment(config: DictConfig, hydra: Any) -> None:
+
+def check_composition(config: DictConfig, hydra: Any) -> None:
+    """Raise UserError in one line for an experiment's misspelt key, or for tricks that don't go with the choices."""
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+    choices = hydra.runtime.choices
+    check_experiment(config, folders, choices)
+    check_tricks(config, folders, choices)
+
+
+def check_experiment(config: DictConfig, folders: list[Path], choices: Mapping[str, Any]) -> None:
     """Raise UserError naming the key when an experiment file sets what its component's own YAML doesn't list.
 
     The root keys are typed, so Hydra itself refuses those; a component's YAML lists all arguments of its class.
     """
-    experiment = hydra.runtime.choices.get("experiment")
+    experiment = choices.get("experiment")
     if experiment is None:
         return
-    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     for group in COMPONENTS:
         node = config.get(group)
         if isinstance(node, DictConfig):
-            choice = hydra.runtime.choices.get(group)
+            choice = choices.get(group)
             known = group_option(folders, group, [choice] if choice else list(map(str, node)))
             for key, siblings in unknown_keys(OmegaConf.to_container(node), known, group):
                 raise UserError(
@@ -32,15 +42,62 @@ def check_experiment(config: DictConfig, hydra: Any) -> None:
                 )
 
 
+def check_tricks(config: DictConfig, folders: list[Path], choices: Mapping[str, Any]) -> None:
+    """Raise UserError when two tricks set a key to different values, or one sets what the chosen component lacks."""
+    seen: dict[str, tuple[str, Any]] = {}
+    for trick in map(str, config.get("trick") or {}):
+        changes = read_option(folders, "trick", trick) or {}
+        for group in (name for name in COMPONENTS if name in changes and name not in SEVERAL):
+            known = group_option(folders, group, [choices.get(group) or ""])
+            for key, siblings in unknown_keys(changes[group], known, group):
+                fitting = [name for name in options(folders, group) if has_key(folders, group, name, key)]
+                raise UserError(
+                    f"trick {trick} sets {key}, which {group}={choices.get(group)} does not have (it has "
+                    f"{', '.join(siblings) or 'no keys'}); {group}={', '.join(fitting)} would fit"
+                )
+        for key, value in leaves({name: value for name, value in changes.items() if name not in SEVERAL}):
+            if key in seen and seen[key][1] != value:
+                raise UserError(f"trick {seen[key][0]} and trick {trick} contradict: {seen[key][1]} and {value} for {key}")
+            seen[key] = (trick, value)
+
+
+def leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value below a mapping, with its dotted place."""
+    if not isinstance(value, Mapping):
+        yield where, value
+        return
+    for key, child in value.items():
+        yield from leaves(child, f"{where}.{key}" if where else str(key))
+
+
+def options(folders: list[Path], group: str) -> list[str]:
+    """The options of a group, from all folders."""
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
+
+
+def has_key(folders: list[Path], group: str, option: str, key: str) -> bool:
+    """Whether the option's YAML lists the dotted `key`, which begins with the group."""
+    return key in dict(leaves(group_option(folders, group, [option]), group))
+
+
+def read_option(folders: list[Path], group: str, option: str) -> dict[str, Any] | None:
+    """An option's YAML as keys of the root, whatever package it is for; the first folder that has it wins."""
+    path = next((folder / group / f"{option}.yaml" for folder in folders
+                 if (folder / group / f"{option}.yaml").is_file()), None)  # fmt: skip
+    if path is None:
+        return None
+    content: Any = OmegaConf.to_container(OmegaConf.load(path)) or {}
+    if path.read_text(encoding="utf-8").lstrip().startswith("# @package _global_"):
+        content.pop("defaults", None)
+        return dict(content)
+    return {group: content}
+
+
 def group_option(folders: list[Path], group: str, choices: list[str]) -> dict[str, Any]:
-    """The chosen options' YAML as written, later options over earlier ones, the first folder that has a file wins."""
+    """The chosen options' YAML as written, later options over earlier ones."""
     merged: dict[str, Any] = {}
     for choice in choices:
-        found = next((folder / group / f"{choice}.yaml" for folder in folders
-                      if (folder / group / f"{choice}.yaml").is_file()), None)  # fmt: skip
-        if found is None:
-            continue
-        content: Any = OmegaConf.to_container(OmegaConf.load(found)) or {}
+        content = dict((read_option(folders, group, choice) or {}).get(group) or {})
         defaults = [base for base in content.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
         merged = {**merged, **group_option(folders, group, defaults), **content}
     return merged

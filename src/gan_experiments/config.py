@@ -79,10 +79,11 @@ class RuntimeConfig:
 
 
 @dataclass
-class EveryConfig:
-    """How often something happens, in images."""
+class LogConfig:
+    """How often records are written, in images, and whether each weight of a tiny game is recorded every step."""
 
     every: int = 5000
+    parameters: bool = False
 
 
 @dataclass
@@ -118,7 +119,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-    log: EveryConfig = field(default_factory=EveryConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

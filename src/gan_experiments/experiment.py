@@ -28,6 +28,7 @@ from gan_experiments.observers.ema import Ema
 from gan_experiments.observers.evaluation import Evaluation, describe
 from gan_experiments.observers.recording import Recorder
 from gan_experiments.observers.samples import SampleGrids
+from gan_experiments.observers.trajectory import Trajectory
 from gan_experiments.rundir import RunDirectory
 from gan_experiments.runtime import Runtime
 from gan_experiments.signals import Interrupted, stopping_on_signals
@@ -80,10 +81,10 @@ def train(settings: Config, home: RunDirectory) -> float | None:
         logger = cast(Logger, build(settings.logger, "logger"))
         game = build_game(settings, dataset.spec)
         runtime.place(game)
-        evaluator = build_evaluator(settings, dataset, runtime)
         trainer, ema = build_trainer(settings, game, dataset.to(runtime.device), runtime)
+        evaluator = build_evaluator(settings, dataset, runtime)
         outlets = Outlets(home, logger, Progress(trainer.total))
-        trainer.observers += build_observers(settings, dataset.to(runtime.device), ema, evaluator, outlets)
+        trainer.observers += build_observers(settings, game, dataset.to(runtime.device), ema, evaluator, outlets)
         log.info("%s", describe_game(game, trainer))
         resume(trainer, home, logger)
         return play(settings, trainer, outlets)
@@ -136,7 +137,7 @@ def build_evaluator(settings: Config, dataset: Dataset, runtime: Runtime) -> Eva
 
 
 def build_observers(
-    settings: Config, dataset: Dataset, ema: Ema, evaluator: Evaluator, outlets: Outlets
+    settings: Config, game: Game, dataset: Dataset, ema: Ema, evaluator: Evaluator, outlets: Outlets
 ) -> list[Observer]:
     """What reports and saves, in the order in which they look at a step; checkpoints come last."""
     home, logger, progress = outlets.home, outlets.logger, outlets.progress
@@ -147,6 +148,8 @@ def build_observers(
         Recorder(settings.log.every, *reports),
         SampleGrids(grids.every, grids.count, home.samples, ema, logger, seed, dataset.train),
     ]
+    if settings.log.parameters:
+        observers.append(Trajectory(game, home.records, logger))
     if evaluator.metrics:
         observers.append(Evaluation(scoring.every, scoring.raw, evaluator, ema, *reports))
     observers.append(Checkpointing(settings.checkpoint.every, home, ema, dataset.fingerprint))

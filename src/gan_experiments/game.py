@@ -90,6 +90,10 @@ class Round(ABC):
         """Samples (n, ...) of the generator for latents of the caller's own."""
 
     @abstractmethod
+    def draw(self, n: int, random: torch.Generator) -> Tensor:
+        """`n` generated samples (n, ...) besides those of the round."""
+
+    @abstractmethod
     def weights(self, player: str) -> dict[str, Tensor]:
         """The weights of `player` in this round, by name."""
 
@@ -150,7 +154,14 @@ class Game(nn.Module, ABC):
         ranked = sorted(tricks, key=lambda trick: trick.rank)
         self.tricks: dict[str, Trick] = {trick.name: trick for trick in ranked}
         self.trick_states = nn.ModuleDict(self.tricks)
+        for trick in tricks:
+            trick.bind(spec)
         self.pack = math.prod(trick.pack for trick in tricks)
+
+    @property
+    def spec_size(self) -> int:
+        """Numbers in one sample."""
+        return math.prod(self.spec.shape)
 
     def make(self, player: str, factory: Factory) -> nn.Module:
         """The network of `player`, as altered by the tricks."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gan_experiments.data.base import to_bytes
 from gan_experiments.logging.atomic import write_atomic
@@ -28,10 +29,13 @@ def grid(images: Tensor, columns: int | None = None) -> NDArray[np.uint8]:
 
 
 def scatter(samples: Tensor, reals: Tensor, side: int = 512) -> NDArray[np.uint8]:
-    """The first two coordinates of points (n, d), samples red over the data in grey, as bytes (side, side, 3)."""
-    reals, samples = reals.cpu().float(), samples.cpu().float()
+    """The first two coordinates of points (n, d), samples red over the data in grey, as bytes (side, side, 3).
+
+    Points of the line are drawn at height 0; data at one point only are the middle of a square of side 2.
+    """
+    reals, samples = (pad(points.cpu().float(), (0, 1)) for points in (reals, samples))
     centre = (reals.amax(0) + reals.amin(0))[:2] / 2
-    reach = float((reals.amax(0) - reals.amin(0))[:2].max()) * 0.6
+    reach = float((reals.amax(0) - reals.amin(0))[:2].max()) * 0.6 or 1.0
     canvas = np.full((side, side, 3), 255, np.uint8)
     for points, colour in ((reals, DATA_COLOUR), (samples, SAMPLE_COLOUR)):
         unit = ((points[:, :2] - centre) / reach + 1) / 2

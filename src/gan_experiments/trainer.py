@@ -63,8 +63,8 @@ class Trainer:
         for trick in game.tricks.values():
             trick.check(game, self.sides)
             trick.prepare(game, data, seed)
-        if simultaneous and any(player.moves > 1 for player in players):
-            raise UserError("schedule.simultaneous=true: every player makes one move a step; set moves=1")
+        if simultaneous and any(player.moves > 1 or player.separate_lazy for player in players):
+            raise UserError("schedule.simultaneous=true: one update a player and step; set moves=1, lazy=joined")
         if batch_size % game.pack:
             raise UserError(f"schedule.batch_size={batch_size}: must be divisible by the pack of {game.pack} samples")
         self.simultaneous = simultaneous

@@ -28,6 +28,9 @@ class Trick(nn.Module):
     pack: int = 1
     """Samples that the discriminator judges with one logit."""
 
+    def bind(self, spec: Spec) -> None:
+        """Make what is kept as long as the game, for data of this kind."""
+
     def network(self, player: str, make: Factory) -> Factory:
         """How the network of `player` is made, given how it would be; UserError when it can't be altered so."""
         return make

@@ -11,7 +11,10 @@ gan-train: GAN experiments from the command line
 gan-train [group=option ...] [key=value ...]      composes these groups into one run:
 
 {groups}
-Lists may be chosen from regularizer and metric: regularizer=[r1,r2]; `none` is an option of both.
+Lists may be chosen from regularizer, trick and metric: regularizer=[r1,r2]; `none` is an option of each.
+
+Tricks
+{tricks}
 
 Keys                     gan-train --cfg job           prints all of them as a command would use them
   run.dir=outputs/mine   names the run; the same command again continues it
@@ -26,6 +29,7 @@ Examples
   gan-train loss=wasserstein regularizer=gradient_penalty schedule=wasserstein model.discriminator.norm=none
   gan-train experiment=ring                                         eight Gaussians, one minute
   gan-train dataset=folder dataset.path=photos dataset.size=64 extractor=inception metric=[fid]
+  gan-train trick=[label_smoothing,packing] trick.packing.size=3
   gan-train -m loss=nonsaturating,hinge,least_squares run.seed=0,1,2 run.dir=outputs/losses
 
 Several values of a key need -m (a sweep). A shell completes options after: eval "$(gan-train -sc install=bash)"
@@ -40,4 +44,16 @@ def help_text(folders: Sequence[Path]) -> str:
             groups.setdefault(path.parent.name, set()).add(path.stem)
     width = max(map(len, groups)) + 1
     lines = [f"  {name + ':':<{width}} {', '.join(sorted(options))}" for name, options in sorted(groups.items())]
-    return TEXT.replace("{groups}", "\n".join(lines))
+    return TEXT.replace("{groups}", "\n".join(lines)).replace("{tricks}", "\n".join(descriptions(folders, "trick")))
+
+
+def descriptions(folders: Sequence[Path], group: str) -> list[str]:
+    """A line for each option of a group: its name and what the comment `# name: ...` at the top of its file says."""
+    found = {path.stem: path for folder in reversed(folders) for path in (folder / group).glob("*.yaml")}
+    width = max(map(len, found), default=0) + 1
+    lines = []
+    for name, path in sorted(found.items()):
+        for line in path.read_text(encoding="utf-8").splitlines()[:3]:
+            if line.startswith(f"# {name}: "):
+                lines.append(f"  {name:<{width}} {line.removeprefix(f'# {name}: ')}")
+    return lines

@@ -1,4 +1,4 @@
-"""Toy distributions in the plane, sampled afresh from a seed: a ring and a grid of Gaussians, and a spiral."""
+"""Toy distributions, sampled afresh from a seed: Gaussians on a ring or a grid, a spiral; on the line, two to prove."""
 
 from __future__ import annotations
 
@@ -38,6 +38,27 @@ def swiss_roll(
 
     train, held_out = draw(train_points, "train"), draw(held_out_points, "held_out")
     return Dataset("swiss_roll", Spec((2,)), train, held_out, f"noise {noise}, divided by 7.5")
+
+
+def point(train_points: int = 1_000, held_out_points: int = 1_000, at: float = 0.0) -> Dataset:
+    """All mass at one point of the line, as in Dirac-GAN (Mescheder et al. 2018, definition 2.1)."""
+    train, held_out = (
+        Split(torch.full((_checked(points, points, "point"), 1), float(at)))
+        for points in (train_points, held_out_points)
+    )
+    return Dataset("point", Spec((1,)), train, held_out)
+
+
+def gaussian(train_points: int = 100_000, held_out_points: int = 10_000, std: float = 1.0, seed: int = 0) -> Dataset:
+    """N(0, std^2) on the line, the data of the linear-quadratic GAN (Nagarajan & Kolter 2017)."""
+    if std <= 0:
+        raise UserError(f"dataset gaussian: std={std} must be positive; dataset=point puts all mass at one point")
+
+    def draw(points: int, split: str) -> Split:
+        random = seeding.generator(_checked(points, seed, "gaussian"), "gaussian", split)
+        return Split(std * torch.randn(points, 1, generator=random))
+
+    return Dataset("gaussian", Spec((1,)), draw(train_points, "train"), draw(held_out_points, "held_out"))
 
 
 def mixture(name: str, modes: Modes, train_points: int, held_out_points: int, seed: int) -> Dataset:

@@ -109,6 +109,10 @@ class UnconditionalRound(Round):
         """The generator's samples."""
         return self.game.sample(latents)
 
+    def draw(self, n: int, random: torch.Generator) -> Tensor:
+        """Samples for latents drawn now."""
+        return self.game.sample(self.game.latents(n, random))
+
     def weights(self, player: str) -> dict[str, Tensor]:
         """The player's parameters, or those of the discriminator that stands in."""
         if player == "discriminator" and self.opposition is not None:

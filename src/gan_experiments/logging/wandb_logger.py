@@ -149,12 +149,14 @@ class WandbLogger(Logger):
             log.warning("W&B: not everything arrived (%s); later: wandb sync %s", _line(error), Path(run.dir).parent)
 
     def _arguments(self, config: Mapping[str, Any], folder: Path, run_id: str) -> dict[str, Any]:
+        tricks = [str(name) for name in config.get("trick") or {}]
+        named = f"{' + '.join(tricks)}, seed {config['run']['seed']}" if tricks else None
         return {
             "project": self.project,
             "entity": self.entity,
             "group": self.group,
-            "tags": self.tags or None,
-            "name": self.name,
+            "tags": [*self.tags, *(trick for trick in tricks if trick not in self.tags)] or None,
+            "name": self.name or named,
             "job_type": self.job_type,
             "config": dict(config),
             "allow_val_change": True,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
@@ -23,6 +25,25 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": lambda: nn.SiLU(inplace=True),
     "tanh": nn.Tanh,
 }
+
+
+LINEAR_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def normalise_spectrally(network: nn.Module, iterations: int = 1) -> nn.Module:
+    """Divide every weight of linear maps by its largest singular value (Miyato et al. 2018), found by a power iteration
+    a training forward; UserError when that is done already, or there is nothing to normalise."""
+    maps = [module for module in network.modules() if isinstance(module, LINEAR_MAPS)]
+    if not maps:
+        raise UserError(f"spectral norm: {type(network).__name__} has no linear or convolutional layer")
+    for module in maps:
+        if parametrize.is_parametrized(module, "weight"):
+            raise UserError(
+                f"spectral norm: {type(network).__name__} has it already; leave out trick=[spectral_norm], or set the "
+                "network's own spectral_norm=false"
+            )
+        spectral_norm(module, "weight", iterations)
+    return network
 
 
 def normalisation(name: str, channels: int) -> nn.Module:

@@ -8,13 +8,15 @@ from torch import Tensor, nn
 
 from gan_experiments.data.base import Spec
 from gan_experiments.game import Verdict
+from gan_experiments.networks.attention import Staged
 from gan_experiments.networks.blocks import activation as make_activation
-from gan_experiments.networks.blocks import has_bias, image_shape, initialise, normalisation
+from gan_experiments.networks.blocks import has_bias, image_shape, initialise, normalisation, normalise_spectrally
+from gan_experiments.networks.heads import Headed
 
 SMALLEST, LARGEST = 8, 128
 
 
-class DCGANGenerator(nn.Module):
+class DCGANGenerator(Staged):
     """Latents projected to 4x4, then doubled by transposed 4x4 convolutions of stride 2 up to the side of the data.
 
     `width` is the number of channels at the last hidden resolution; it doubles with each halving, up to `max_width`.
@@ -29,32 +31,42 @@ class DCGANGenerator(nn.Module):
         norm: str = "batch",
         activation: str = "relu",
         init_std: float | None = 0.02,
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         channels, side = image_shape(spec, type(self).__name__, SMALLEST, LARGEST)
         self.latent_dim = latent_dim
         doublings = int(math.log2(side // 4))
         widths = [min(width * 2**level, max_width) for level in reversed(range(doublings))]
+        self.shapes = [(after, 4 * 2**level) for level, after in enumerate(widths)]
         # A transposed convolution of a 1x1 image, as the paper draws it, is this linear map; linear maps run faster.
-        layers: list[nn.Module] = [
+        first: list[nn.Module] = [
             nn.Linear(latent_dim, widths[0] * 16, bias=has_bias(norm)),
             nn.Unflatten(1, (widths[0], 4, 4)),
         ]
-        for before, after in zip(widths, widths[1:], strict=False):
-            layers += [normalisation(norm, before), make_activation(activation)]
-            layers.append(nn.ConvTranspose2d(before, after, 4, 2, 1, bias=has_bias(norm)))
-        layers += [normalisation(norm, widths[-1]), make_activation(activation)]
-        layers += [nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh()]
-        self.net = nn.Sequential(*layers)
+        maps: list[list[nn.Module]] = [
+            [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=has_bias(norm))]
+            for before, after in zip(widths, widths[1:], strict=False)
+        ]
+        self.levels = nn.ModuleList(
+            nn.Sequential(*layers, normalisation(norm, after), make_activation(activation))
+            for layers, after in zip([first, *maps], widths, strict=True)
+        )
+        self.output = nn.Sequential(nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Tanh())
         initialise(self, init_std)
+        if spectral_norm:
+            normalise_spectrally(self)
 
     def forward(self, z: Tensor) -> Tensor:
         """Images (n, c, h, w) in [-1, 1] for latents (n, latent_dim)."""
-        images: Tensor = self.net(z)
+        h = z
+        for level in self.levels:
+            h = level(h)
+        images: Tensor = self.output(h)
         return images
 
 
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(Staged, Headed):
     """4x4 convolutions of stride 2 down to 4x4, then one logit; features are the levels after their activation.
 
     `width` is the number of channels after the first convolution; it doubles with each halving, up to `max_width`.
@@ -69,11 +81,13 @@ class DCGANDiscriminator(nn.Module):
         norm: str = "batch",
         activation: str = "leaky_relu",
         init_std: float | None = 0.02,
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         channels, side = image_shape(spec, type(self).__name__, SMALLEST, LARGEST)
         halvings = int(math.log2(side // 4))
         widths = [min(width * 2**level, max_width) for level in range(halvings)]
+        self.shapes = [(after, side // 2 ** (level + 1)) for level, after in enumerate(widths)]
         self.levels = nn.ModuleList()
         before = channels
         for level, after in enumerate(widths):
@@ -88,6 +102,8 @@ class DCGANDiscriminator(nn.Module):
             before = after
         self.head = nn.Linear(before * 16, 1)  # a 4x4 convolution of a 4x4 image
         initialise(self, init_std)
+        if spectral_norm:
+            normalise_spectrally(self)
 
     def forward(self, images: Tensor) -> Verdict:
         """Logits (n,) and one feature map (n, c, h, w) a level for images (n, c, h, w)."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from gan_experiments.data.base import Spec
 from gan_experiments.game import Verdict
 from gan_experiments.networks.blocks import activation as make_activation
-from gan_experiments.networks.blocks import initialise
+from gan_experiments.networks.blocks import initialise, normalise_spectrally
+from gan_experiments.networks.heads import Headed
 
 
 class MLPGenerator(nn.Module):
@@ -24,6 +25,7 @@ class MLPGenerator(nn.Module):
         activation: str = "relu",
         batch_norm: bool = False,
         init_std: float | None = None,
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         self.latent_dim, self.shape = latent_dim, spec.shape
@@ -40,6 +42,8 @@ class MLPGenerator(nn.Module):
             layers.append(nn.Tanh())
         self.net = nn.Sequential(*layers)
         initialise(self, init_std)
+        if spectral_norm:
+            normalise_spectrally(self)
 
     def forward(self, z: Tensor) -> Tensor:
         """Samples (n, ...) for latents (n, latent_dim)."""
@@ -47,7 +51,7 @@ class MLPGenerator(nn.Module):
         return samples
 
 
-class MLPDiscriminator(nn.Module):
+class MLPDiscriminator(Headed):
     """Samples, flattened, through fully connected layers to a logit; features are the hidden layers."""
 
     def __init__(
@@ -57,6 +61,7 @@ class MLPDiscriminator(nn.Module):
         activation: str = "leaky_relu",
         dropout: float = 0.0,
         init_std: float | None = None,
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         sizes = [math.prod(spec.shape), *hidden]
@@ -66,6 +71,8 @@ class MLPDiscriminator(nn.Module):
         )
         self.head = nn.Linear(sizes[-1], 1)
         initialise(self, init_std)
+        if spectral_norm:
+            normalise_spectrally(self)
 
     def forward(self, samples: Tensor) -> Verdict:
         """Logits (n,) and hidden layers (n, width) for samples (n, ...)."""
@@ -85,10 +92,11 @@ class Maxout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, out_features) for (n, in_features)."""
-        return self.linear(x).unflatten(1, (self.pieces, -1)).amax(1)
+        largest: Tensor = self.linear(x).view(len(x), self.pieces, -1).amax(1)
+        return largest
 
 
-class MaxoutDiscriminator(nn.Module):
+class MaxoutDiscriminator(Headed):
     """Samples, flattened, through maxout layers to a logit; PacGAN's for mixtures (Lin et al. 2018, section 4.1)."""
 
     def __init__(

@@ -6,6 +6,7 @@ sp(t) = log(1 + e^t). Every loss sees both sides in both moves; what it does not
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Protocol
 
@@ -16,6 +17,8 @@ from gan_experiments.curves import Curve
 from gan_experiments.errors import UserError
 from gan_experiments.game import Round, Term, Verdict
 from gan_experiments.trick import Report
+
+log = logging.getLogger(__name__)
 
 
 class Contest(Protocol):
@@ -40,6 +43,8 @@ class Loss(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     remedy: ClassVar[str] = ""
     compares_batches: ClassVar[bool] = False
+    boundary: float | None = 0.0
+    """The logit of a discriminator that can't tell; None where logits have no such value."""
 
     @abstractmethod
     def discriminator(self, contest: Contest) -> Tensor:
@@ -60,24 +65,73 @@ class Loss(ABC):
         """Take back what `state_dict` gave."""
 
 
-class NonSaturating(Loss):
-    """D: <sp(-r)> + <sp(f)>; G: <sp(-f)> (Goodfellow et al. 2014, section 3: maximise log D(G(z)))."""
+def cross_entropy(logits: Tensor, target: float) -> Tensor:
+    """Mean cross-entropy of logits (n,) with the probability `target`: <t sp(-v) + (1 - t) sp(v)>."""
+    if target == 1:
+        return softplus(-logits).mean()
+    if target == 0:
+        return softplus(logits).mean()
+    return target * softplus(-logits).mean() + (1 - target) * softplus(logits).mean()
+
+
+class CrossEntropy(Loss):
+    """D: cross-entropy of real with the target alpha and of generated with the target beta; <sp(-r)> + <sp(f)> at 1, 0.
+
+    Its optimum is D* = (alpha p + beta q) / (p + q) for densities p of the data and q of the samples. Only the
+    discriminator's targets are smoothed. beta = 0, one-sided smoothing (Salimans et al. 2016, section 3.4), keeps the
+    optimum's shape; beta > 0 is warned of. Raises UserError unless 0 <= beta < alpha <= 1.
+    """
+
+    def __init__(self, real_target: float = 1.0, fake_target: float = 0.0) -> None:
+        name = type(self).__name__
+        if not 0 <= fake_target < real_target <= 1:
+            raise UserError(
+                f"{name}: real_target={real_target} and fake_target={fake_target} are probabilities of being real: "
+                "they must satisfy 0 <= fake_target < real_target <= 1"
+            )
+        self.alpha, self.beta = real_target, fake_target
+        if self.beta > 0:
+            log.warning(
+                "%s: fake_target=%g smooths both sides: where the data's density is near 0 the optimal discriminator "
+                "then draws samples back to the model's own modes (Salimans et al. 2016, section 3.4); "
+                "fake_target=0 avoids it",
+                name, self.beta,
+            )  # fmt: skip
 
     def discriminator(self, contest: Contest) -> Tensor:
-        """Cross-entropy of real against generated; log 4 when D can't tell."""
-        return softplus(-contest.real.logits).mean() + softplus(contest.fake.logits).mean()
+        """Cross-entropy of real against generated; log 4 when D can't tell and targets are 1 and 0."""
+        return cross_entropy(contest.real.logits, self.alpha) + cross_entropy(contest.fake.logits, self.beta)
+
+
+class NonSaturating(CrossEntropy):
+    """D: cross-entropy; G: <sp(-f)> (Goodfellow et al. 2014, section 3: maximise log D(G(z)))."""
 
     def generator(self, contest: Contest) -> Tensor:
         """-<log D(G(z))>; its gradient stays alive where D is sure of a fake."""
         return softplus(-contest.fake.logits).mean()
 
 
-class Minimax(NonSaturating):
-    """D as above; G: -<sp(f)> = <log(1 - D(G(z)))> (Goodfellow et al. 2014, equation 1): it saturates."""
+class Minimax(CrossEntropy):
+    """D: cross-entropy; G: -<sp(f)> = <log(1 - D(G(z)))> (Goodfellow et al. 2014, equation 1): it saturates."""
 
     def generator(self, contest: Contest) -> Tensor:
         """<log(1 - D(G(z)))>; its gradient vanishes where D is sure of a fake."""
         return -softplus(contest.fake.logits).mean()
+
+
+class BoundarySeeking(Loss):
+    """D: <sp(-r)> + <sp(f)>; G: 1/2 <f^2> (Hjelm et al. 2018, boundary-seeking GAN for continuous data).
+
+    log D - log(1 - D) is the logit, so that samples are drawn to D = 1/2, the decision boundary, from both sides.
+    """
+
+    def discriminator(self, contest: Contest) -> Tensor:
+        """Cross-entropy of real against generated; its optimal logit is log p/q."""
+        return softplus(-contest.real.logits).mean() + softplus(contest.fake.logits).mean()
+
+    def generator(self, contest: Contest) -> Tensor:
+        """1/2 <(log D(G(z)) - log(1 - D(G(z))))^2>."""
+        return 0.5 * contest.fake.logits.square().mean()
 
 
 class LeastSquares(Loss):
@@ -85,6 +139,7 @@ class LeastSquares(Loss):
 
     def __init__(self, fake_target: float = 0.0, real_target: float = 1.0, generator_target: float = 1.0) -> None:
         self.a, self.b, self.c = fake_target, real_target, generator_target
+        self.boundary = (fake_target + real_target) / 2
         if self.a == self.b:
             raise UserError(f"LeastSquares: fake_target and real_target are both {self.a}: nothing to tell apart")
 
@@ -112,6 +167,8 @@ class Hinge(Loss):
 
 class Wasserstein(Loss):
     """D: <f> - <r>; G: -<f> (Arjovsky et al. 2017, algorithm 1); a distance only while D is 1-Lipschitz."""
+
+    boundary = None
 
     def discriminator(self, contest: Contest) -> Tensor:
         """Minus the estimated Wasserstein-1 distance (up to the Lipschitz constant)."""

@@ -57,9 +57,10 @@ class R2(ZeroCentred):
 class GradientPenalty(Term):
     """Mean over the chosen sets of <(|grad D| - target)^power> (Gulrajani et al. 2017, equation 3, and its kin).
 
-    `at` is any mix of interpolates, reals and fakes: interpolates alone is WGAN-GP; reals with fakes is
-    1/2 (<...> + <...>), the penalty on real and generated samples apart. `one_sided` counts only slopes above the
-    target (Petzka et al. 2018). `power` must be even, so that the penalty is never negative.
+    `at` is any mix of interpolates, perturbed, reals and fakes: interpolates alone is WGAN-GP, perturbed alone DRAGAN
+    (Kodali et al. 2017); reals with fakes is 1/2 (<...> + <...>), the penalty on real and generated samples apart.
+    Target 0 is <|grad D|^power>: zero-centred with power 2, WGAN-div with power 6 (Wu et al. 2018). `one_sided` counts
+    only slopes above the target (Petzka et al. 2018). `power` must be even, so that the penalty is never negative.
     """
 
     def __init__(
@@ -92,3 +93,29 @@ class GradientPenalty(Term):
         """How far each sample's slope norm (n,) is from the target; only above it when one-sided."""
         distance = squared_norm(slope).clamp_min(SMALLEST_SQUARE).sqrt() - self.target
         return distance.relu() if self.one_sided else distance
+
+
+class MaxGradient(Term):
+    """max over the batch of |grad D|^2 at one set of samples (Zhou et al. 2019, Lipschitz GANs: MaxGP).
+
+    Only the steepest sample counts, so that the penalty bounds the Lipschitz constant and not the mean slope.
+    """
+
+    def __init__(
+        self,
+        at: str = "interpolates",
+        player: str = "discriminator",
+        weight: float | Curve = 10.0,
+        every: int = 1,
+    ) -> None:
+        super().__init__(player, weight, every)
+        self.at = at
+
+    @property
+    def watches(self) -> tuple[str, ...]:
+        """The one set."""
+        return (self.at,)
+
+    def __call__(self, round: Round) -> Tensor:
+        """The largest squared norm of the slope."""
+        return squared_norm(round.slope(self.at)).max()

@@ -1,0 +1,79 @@
+"""Discriminators that end in a linear head, and layers that widen it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gan_experiments.errors import UserError
+
+
+class Headed(nn.Module):
+    """A discriminator whose `head` maps its last features, flattened (n, d), to the logit."""
+
+    head: nn.Module
+
+
+class BatchStatistic(nn.Module):
+    """A layer that gives each sample `extra` numbers about the whole batch: (n, d) to (n, d + extra)."""
+
+    extra: int
+
+
+class MinibatchDiscrimination(BatchStatistic):
+    """For each of `kernels` projections to `dims` dimensions, o(x_i) = sum_j exp(-|M_i - M_j|_1), j = i included
+    (Salimans et al. 2016, section 3.2)."""
+
+    def __init__(self, in_features: int, kernels: int, dims: int) -> None:
+        super().__init__()
+        self.extra, self.dims = kernels, dims
+        self.project = nn.Linear(in_features, kernels * dims, bias=False)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(n, d + kernels) for (n, d); distances in float32."""
+        m = self.project(h).float().view(len(h), self.extra, self.dims).transpose(0, 1)
+        distances = (m[:, :, None] - m[:, None]).abs().sum(-1)
+        closeness = torch.exp(-distances).sum(2).t()
+        return torch.cat([h, closeness.to(h.dtype)], 1)
+
+
+class MinibatchStddev(BatchStatistic):
+    """One number a group of `group` samples: their standard deviation, averaged over features
+    (Karras et al. 2018, section 3); after it, a linear head sees what it would see of a constant map."""
+
+    extra = 1
+
+    def __init__(self, group: int) -> None:
+        super().__init__()
+        self.group = group
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(n, d + 1) for (n, d); the population deviation over groups of samples n / groups apart, in float32."""
+        n = len(h)
+        group = next(size for size in range(min(self.group, n), 0, -1) if n % size == 0)
+        grouped = h.float().view(group, n // group, -1)
+        spread = grouped.var(0, unbiased=False).add(1e-8).sqrt().mean(1, keepdim=True)
+        return torch.cat([h, spread.repeat(group, 1).to(h.dtype)], 1)
+
+
+def widen_head(network: nn.Module, make: Callable[[int], BatchStatistic], what: str) -> nn.Module:
+    """Put a batch statistic before the linear map of the network's head; UserError naming `what` if it has none."""
+    if not isinstance(network, Headed):
+        raise UserError(
+            f"{what} needs a discriminator that ends in a linear head, which {type(network).__name__} does not; "
+            "set model=dcgan, model=mlp or model=maxout"
+        )
+    layers = list(network.head) if isinstance(network.head, nn.Sequential) else [network.head]
+    last = layers[-1]
+    assert isinstance(last, nn.Linear)
+    statistic = make(last.in_features)
+    wider = nn.Linear(last.in_features + statistic.extra, last.out_features, bias=last.bias is not None)
+    with torch.no_grad():
+        nn.init.normal_(wider.weight, 0.0, float(last.weight.detach().std()))
+        wider.weight[:, : last.in_features] = last.weight
+        if last.bias is not None:
+            wider.bias.copy_(last.bias)
+    network.head = nn.Sequential(*layers[:-1], statistic, wider)
+    return network

@@ -1,0 +1,135 @@
+"""ADA's augmentations: blits, geometric and colour transformations (Karras et al. 2020, appendix B), differentiable."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+SHIFT_WHOLE, SCALE_STD, ROTATE_MAX, ANISOTROPY_STD, SHIFT_STD = 0.125, 0.2, 1.0, 0.2, 0.125
+BRIGHTNESS_STD, CONTRAST_STD, HUE_MAX, SATURATION_STD = 0.2, 0.5, 1.0, 1.0
+
+
+class Dice:
+    """Draws for n samples: whether something happens to each, and how much."""
+
+    def __init__(self, n: int, probability: Tensor, random: torch.Generator) -> None:
+        self.n, self.probability, self.random = n, probability, random
+
+    def happens(self, probability: Tensor | None = None) -> Tensor:
+        """Bool (n,)."""
+        p = self.probability if probability is None else probability
+        return torch.rand(self.n, generator=self.random, device=p.device) < p
+
+    def uniform(self) -> Tensor:
+        """(n,) in [-1, 1)."""
+        return 2 * torch.rand(self.n, generator=self.random, device=self.probability.device) - 1
+
+    def normal(self) -> Tensor:
+        """(n,) from N(0, 1)."""
+        return torch.randn(self.n, generator=self.random, device=self.probability.device)
+
+    def maybe(self, value: Tensor, otherwise: float, probability: Tensor | None = None) -> Tensor:
+        """`value` (n,) where it happens, else `otherwise`."""
+        return torch.where(self.happens(probability), value, otherwise)
+
+
+def matrix(rows: list[list[Tensor | float]], like: Tensor) -> Tensor:
+    """Stack numbers and (n,) tensors to matrices (n, r, c)."""
+    return torch.stack([torch.stack([torch.zeros_like(like) + x for x in row], -1) for row in rows], -2)
+
+
+def blit_matrices(dice: Dice, height: int, width: int) -> Tensor:
+    """Mirroring, quarter turns and whole-pixel shifts: (n, 3, 3) from output to input positions, in pixels."""
+    flip = dice.maybe(torch.sign(dice.uniform()), 1.0)
+    quarter = dice.maybe(torch.floor(2 * (dice.uniform() + 1)), 0.0) * (math.pi / 2)
+    cos, sin = torch.cos(quarter).round(), torch.sin(quarter).round()
+    shift_x = dice.maybe((dice.uniform() * SHIFT_WHOLE * width).round(), 0.0)
+    shift_y = dice.maybe((dice.uniform() * SHIFT_WHOLE * height).round(), 0.0)
+    return matrix([[cos * flip, -sin * flip, shift_x], [sin, cos, shift_y], [0.0, 0.0, 1.0]], flip)
+
+
+def geometric_matrices(dice: Dice, height: int, width: int) -> Tensor:
+    """Scaling, rotation before and after unequal scaling, fractional shifts: (n, 3, 3), in pixels."""
+    scale = dice.maybe(torch.exp2(dice.normal() * SCALE_STD), 1.0)
+    # Two chances to rotate, each such that one of them happens with the probability.
+    once = 1 - torch.sqrt((1 - dice.probability).clamp(0, 1))
+    before = dice.maybe(dice.uniform() * math.pi * ROTATE_MAX, 0.0, once)
+    stretch = dice.maybe(torch.exp2(dice.normal() * ANISOTROPY_STD), 1.0)
+    after = dice.maybe(dice.uniform() * math.pi * ROTATE_MAX, 0.0, once)
+    shift_x = dice.maybe(dice.normal() * SHIFT_STD * width, 0.0)
+    shift_y = dice.maybe(dice.normal() * SHIFT_STD * height, 0.0)
+
+    def rotation(angle: Tensor) -> Tensor:
+        cos, sin = angle.cos(), angle.sin()
+        return matrix([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]], angle)
+
+    scaling = matrix([[scale, 0.0, 0.0], [0.0, scale, 0.0], [0.0, 0.0, 1.0]], scale)
+    stretching = matrix([[stretch, 0.0, 0.0], [0.0, 1 / stretch, 0.0], [0.0, 0.0, 1.0]], stretch)
+    shifting = matrix([[1.0, 0.0, shift_x], [0.0, 1.0, shift_y], [0.0, 0.0, 1.0]], scale)
+    return scaling @ rotation(before) @ stretching @ rotation(after) @ shifting
+
+
+def warp(images: Tensor, probability: Tensor, random: torch.Generator, blit: bool, geometry: bool) -> Tensor:
+    """Images (n, c, h, w) after blits and geometric transformations, mirrored beyond their edges."""
+    n, _, height, width = images.shape
+    dice = Dice(n, probability, random)
+    transform = torch.eye(3, device=images.device).expand(n, 3, 3)
+    if blit:
+        transform = transform @ blit_matrices(dice, height, width)
+    if geometry:
+        transform = transform @ geometric_matrices(dice, height, width)
+    x = torch.arange(width, device=images.device) - (width - 1) / 2
+    y = torch.arange(height, device=images.device) - (height - 1) / 2
+    positions = torch.stack([x.repeat(height), y.repeat_interleave(width), torch.ones_like(x).repeat(height)])
+    sources = transform[:, :2] @ positions
+    return interpolate(images, sources[:, 0] + (width - 1) / 2, sources[:, 1] + (height - 1) / 2)
+
+
+def interpolate(images: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Bilinear values of images (n, c, h, w) at pixel positions x, y (n, h w).
+
+    Gathers rather than grid_sample, whose gradient can't be differentiated again as slope penalties must.
+    """
+    n, channels, height, width = images.shape
+    flat = images.reshape(n, channels, -1)
+    left, top = x.floor(), y.floor()
+    result = torch.zeros_like(flat)
+    for column, row in ((left, top), (left + 1, top), (left, top + 1), (left + 1, top + 1)):
+        share = (1 - (x - column).abs()) * (1 - (y - row).abs())
+        index = mirrored(row, height) * width + mirrored(column, width)
+        result = result + share[:, None] * flat.gather(2, index[:, None].expand(-1, channels, -1))
+    return result.view(images.shape)
+
+
+def mirrored(position: Tensor, size: int) -> Tensor:
+    """Whole positions reflected into [0, size), edges not repeated."""
+    period = max(2 * (size - 1), 1)
+    folded = position.remainder(period)
+    return torch.minimum(folded, period - folded).long().clamp(0, size - 1)
+
+
+def recolor(images: Tensor, probability: Tensor, random: torch.Generator) -> Tensor:
+    """Images (n, c, h, w) of one or three channels after brightness, contrast, luma flip, hue and saturation."""
+    n, channels = images.shape[:2]
+    dice = Dice(n, probability, random)
+    brightness = dice.maybe(dice.normal() * BRIGHTNESS_STD, 0.0)
+    contrast = dice.maybe(torch.exp2(dice.normal() * CONTRAST_STD), 1.0)
+    luma = dice.maybe((dice.uniform() > 0).float(), 0.0)
+    hue = dice.maybe(dice.uniform() * math.pi * HUE_MAX, 0.0)
+    saturation = dice.maybe(torch.exp2(dice.normal() * SATURATION_STD), 1.0)
+    shape = (-1, 1, 1, 1)
+    images = (images + brightness.view(shape)) * contrast.view(shape)
+    if channels != 3:  # grey: reflecting the luma is a change of sign, hue and saturation have nothing to change
+        return images * (1 - 2 * luma.view(shape))
+    axis = torch.full((3, 1), 1 / math.sqrt(3), device=images.device)
+    grey = axis @ axis.T
+    identity = torch.eye(3, device=images.device)
+    flip = identity - 2 * luma.view(-1, 1, 1) * grey
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=images.device) / math.sqrt(3)
+    cos, sin = hue.cos().view(-1, 1, 1), hue.sin().view(-1, 1, 1)
+    turn = cos * identity + sin * cross + (1 - cos) * grey
+    colour = grey + (identity - grey) * saturation.view(-1, 1, 1)
+    mixed: Tensor = torch.einsum("nij,njhw->nihw", colour @ turn @ flip, images)
+    return mixed

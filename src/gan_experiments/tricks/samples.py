@@ -1,0 +1,105 @@
+"""Tricks that change which samples a player learns from: history of generated images, top-k."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_experiments.curves import Curve, as_curve
+from gan_experiments.data.base import Spec
+from gan_experiments.errors import UserError
+from gan_experiments.game import Game, Round, Verdict
+from gan_experiments.objectives.adversarial import Adversarial
+from gan_experiments.players import Player
+from gan_experiments.trick import Trick
+
+
+class Replay(Trick):
+    """In the discriminator's moves, a `share` of the generated samples comes from a pool of `size` former ones.
+
+    Samples that are exchanged take the places of those drawn (Shrivastava et al. 2017, SimGAN, section 2.3; with a
+    share of 1/2 as in Zhu et al. 2017). The pool fills first, and is saved with the game.
+    """
+
+    pool: Tensor
+    filled: Tensor
+
+    def __init__(self, size: int = 512, share: float = 0.5) -> None:
+        super().__init__()
+        if size < 1 or not 0 < share <= 1:
+            raise UserError(f"size={size} must be 1 or more, and share={share} within (0, 1]")
+        self.size, self.share = size, share
+
+    def bind(self, spec: Spec) -> None:
+        """An empty pool."""
+        self.register_buffer("pool", torch.zeros(self.size, *spec.shape))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def fakes(self, round: Round, samples: Tensor) -> Tensor:
+        """The samples with some former ones among them."""
+        if round.deal.player != "discriminator":
+            return samples
+        random, n = round.deal.random(self.name), len(samples)
+        # Free places are filled in order; where the pool is full, places to exchange are drawn without repeats.
+        place = self.filled + torch.arange(n, device=samples.device)
+        free = place < self.size
+        drawn = torch.randperm(max(n, self.size), generator=random, device=samples.device)[:n]
+        exchanged = ~free & (torch.rand(n, generator=random, device=samples.device) < self.share) & (drawn < self.size)
+        target = torch.where(free, place, drawn).clamp(max=self.size - 1)
+        mask = exchanged.view(-1, *[1] * (samples.ndim - 1))
+        former = self.pool[target]
+        written = free | exchanged
+        index = torch.where(written, target, self.size)
+        grown = torch.cat([self.pool, torch.zeros_like(self.pool[:1])]).index_copy(0, index, samples.float())
+        self.pool.copy_(grown[: self.size])
+        self.filled.copy_((self.filled + n).clamp(max=self.size))
+        return torch.where(mask, former.to(samples.dtype), samples)
+
+
+class Narrowed:
+    """A contest in which only some generated samples count."""
+
+    def __init__(self, contest: Any, fake: Verdict) -> None:
+        self.contest, self.fake = contest, fake
+
+    @property
+    def real(self) -> Verdict:
+        """The data's verdict as it was."""
+        verdict: Verdict = self.contest.real
+        return verdict
+
+
+class TopK(Trick):
+    """The generator learns only from the `share` of its samples that the discriminator likes best (Sinha et al. 2020).
+
+    `share` is a number or a curve; the paper lowers it to a half.
+    """
+
+    def __init__(self, share: float | Curve) -> None:
+        super().__init__()
+        self.share = as_curve(share)
+
+    def check(self, game: Game, players: Mapping[str, Player]) -> None:
+        """UserError for losses that compare the two sides sample by sample."""
+        for term in players["generator"].terms:
+            if isinstance(term, Adversarial) and term.loss.compares_batches:
+                raise UserError(
+                    f"trick {self.name} leaves out generated samples, which loss {type(term.loss).__name__} compares "
+                    "with real ones across the batch; set loss=nonsaturating, hinge or another that does not"
+                )
+
+    def contest(self, player: str, contest: Any) -> Any:
+        """The best generated samples, in the generator's moves."""
+        if player != "generator":
+            return contest
+        deal, fake = contest.deal, contest.fake
+        share = self.share(deal.images, deal.total)
+        if not 0 < share <= 1:
+            raise UserError(f"trick {self.name}: share={share} must be within (0, 1]")
+        best = fake.logits.topk(max(round(share * len(fake.logits)), 1)).indices
+        heads = {name: value[best] for name, value in fake.heads.items()}
+        return Narrowed(contest, Verdict(fake.logits[best], heads=heads))
