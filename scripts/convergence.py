@@ -124,7 +124,7 @@ def methods() -> list[Method]:
         Method("linear-quadratic: minimax", [], quadratic(-1.5 * s**4, s**2), lq),
         Method("linear-quadratic: non-saturating", ["loss=nonsaturating"], quadratic(-1.5 * s**4, s**2), lq),
         Method("linear-quadratic: WGAN, h = 0.02", [w, *slow], quadratic(0, 4 * s**2), lq),
-        Method("linear-quadratic: WGAN + R1, γ = 0.3", [w, *r1(0.3)], quadratic(-1.2 * s**2, 4 * s**2), lq),
+        Method("linear-quadratic: WGAN + R1", [w, *r1(0.3)], quadratic(-1.2 * s**2, 4 * s**2), lq),
     ]
 
 

@@ -88,6 +88,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set_xlabel(panel.labels[0], labelpad=1)
     axes.set_ylabel(panel.labels[1], labelpad=1)
     axes.tick_params(labelsize=8)
+    axes.locator_params(nbins=6)
     axes.set_title(f"{panel.title}\n", fontsize=11, fontweight="bold", pad=22)
     axes.text(0.5, 1.03, panel.lines, transform=axes.transAxes, ha="center", fontsize=8.5, linespacing=1.4)
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from gan_experiments.assembly import build_game, build_players, build_terms
-from gan_experiments.config import conf_dir, register, typed
+from gan_experiments.config import Config, conf_dir, register, typed
 from gan_experiments.data.base import Batch, Spec, Split
 from gan_experiments.game import Deal, Round, Term, Verdict
 from gan_experiments.runtime import Runtime
@@ -99,6 +99,12 @@ def base(kind: str) -> DictConfig:
         return compose("config", [*KINDS[kind][0], "schedule=constant", "runtime.threads=1", "run.dir=none"])
 
 
+@cache
+def settings_of(kind: str, options: tuple[str, ...], lines: tuple[str, ...]) -> Config:
+    """The checked configuration of a run."""
+    return typed(configured(kind, options, *lines))
+
+
 def configured(kind: str, options: Sequence[str], *lines: str) -> DictConfig:
     """The configuration with options (`group/name`) and values (`key=value`) over it."""
     config: Any = copy.deepcopy(base(kind))
@@ -113,7 +119,7 @@ def configured(kind: str, options: Sequence[str], *lines: str) -> DictConfig:
 
 def trainer_of(kind: str, options: Sequence[str], *lines: str) -> Trainer:
     """A training run on random samples, with options (`group/name`) and values (`key=value`)."""
-    settings, shape = typed(configured(kind, options, *lines)), KINDS[kind][1]
+    settings, shape = settings_of(kind, tuple(options), lines), KINDS[kind][1]
     game = build_game(settings, Spec(shape))
     terms, observers = build_terms(settings)
     players = build_players(settings, game, terms)

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gan_experiments import reporting
 from gan_experiments.config import RuntimeConfig
 from gan_experiments.data.base import Dataset, Split, to_unit
 from gan_experiments.data.mnist import fashion10k
@@ -29,7 +30,6 @@ from tiny import TINY
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "reproduce")]
 
-import reporting  # noqa: E402
 import runs  # noqa: E402
 import seeds  # noqa: E402
 import side_by_side  # noqa: E402

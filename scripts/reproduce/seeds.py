@@ -14,10 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from reporting import markdown, number, summarize
 from runs import Outcome, check_overrides, train
 
 from gan_experiments.errors import UserError
+from gan_experiments.reporting import markdown, number, summarize
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

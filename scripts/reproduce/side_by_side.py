@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reporting import Summary, markdown, number, summarize
 from runs import check_overrides, train
 
 from gan_experiments.errors import UserError
 from gan_experiments.logging.atomic import write_atomic
+from gan_experiments.reporting import Summary, markdown, number, summarize
 from gan_experiments.rundir import read_config
 
 TUTORIAL = Path(__file__).with_name("tutorial.py")

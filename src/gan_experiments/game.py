@@ -24,6 +24,11 @@ from gan_experiments.trick import Factory, Report, Trick
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
+def widened(tensor: Tensor) -> Tensor:
+    """The tensor in float32 at least: half precision is widened, float64 is kept."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 class Verdict(NamedTuple):
     """A discriminator's answer: logits (n,), larger for real; its features, one tensor (n, ...) a level; and what
     further heads say, by name (an autoencoder's codes, class logits ...)."""
@@ -130,14 +135,14 @@ class Round(ABC):
         """
         if name not in self._slopes:
             samples, logits = self.points(name)
-            judgement = None if self.deal.full_precision_slopes else logits().float()
+            judgement = None if self.deal.full_precision_slopes else widened(logits())
             # Backward passes that keep a graph obey autocast like forward ones, and would lose precision to it.
             with torch.autocast(samples.device.type, enabled=False):
                 if judgement is None:
-                    samples = samples.float() if samples.requires_grad else samples.detach().float()
+                    samples = widened(samples) if samples.requires_grad else widened(samples.detach())
                     judgement = self.judge(samples.requires_grad_(True), name).logits
                 (gradient,) = torch.autograd.grad(judgement.sum(), samples, create_graph=True)
-            gradient = gradient.float()
+            gradient = widened(gradient)
             # Where one logit judges a pack of samples, its slope is the gradient with respect to the whole pack.
             self._slopes[name] = gradient if len(judgement) == len(gradient) else gradient.view(len(judgement), -1)
         return self._slopes[name]

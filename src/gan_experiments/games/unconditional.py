@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gan_experiments.data.base import Batch, Spec
-from gan_experiments.game import Deal, Game, Round, Verdict, dealt, judged
+from gan_experiments.game import Deal, Game, Round, Verdict, dealt, judged, widened
 from gan_experiments.trick import Factory, Trick
 
 
@@ -95,8 +95,12 @@ class UnconditionalRound(Round):
         for trick in reversed(self.game.tricks.values()):
             samples = trick.view(self, name, samples)
         network = self.game.discriminator
-        verdict = network(samples) if self.opposition is None else functional_call(network, self.opposition, samples)
-        return cast(Verdict, verdict)._replace(logits=verdict.logits.float())
+        if self.opposition is None:
+            verdict = network(samples)
+        else:  # buffers are lent as copies, so that the discriminator's own stay as they are
+            buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+            verdict = functional_call(network, {**buffers, **self.opposition}, samples)
+        return cast(Verdict, verdict)._replace(logits=widened(verdict.logits))
 
     def contest(self, player: str) -> Any:
         """This round, as the tricks let the loss see it."""
@@ -153,4 +157,4 @@ class UnconditionalGame(Game):
 
     def sample(self, latents: Tensor) -> Tensor:
         """The generator's samples in float32."""
-        return cast(Tensor, self.generator(latents)).float()
+        return widened(cast(Tensor, self.generator(latents)))

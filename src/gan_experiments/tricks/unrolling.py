@@ -103,7 +103,7 @@ class Unrolled(Trick):
         for _ in range(self.steps):
             later = round.against(weights)
             objective = sum(
-                (term.weight(deal.images, deal.total) * term(later).float() for term in terms), torch.zeros(())
+                (term.weight(deal.images, deal.total) * term(later) for term in terms), torch.zeros(())
             )
             with torch.autocast(deal.device.type, enabled=False):
                 gradients = torch.autograd.grad(

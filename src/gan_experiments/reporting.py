@@ -1,4 +1,4 @@
-"""Means with standard deviations, and Markdown tables: what the other scripts of this folder print."""
+"""Means with standard deviations, and Markdown tables: what scripts print."""
 
 from __future__ import annotations
 

@@ -1,0 +1,192 @@
+"""The runs of a multirun: what became of each, and which of them differ by nothing but their seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, final
+
+from gan_experiments import labels
+from gan_experiments.errors import UserError
+from gan_experiments.logging.records import read_records
+from gan_experiments.logging.status import RunStatus, State, read_status
+from gan_experiments.reporting import Summary, summarize
+from gan_experiments.rundir import read_config
+
+PROVENANCE = ("dataset", "data_fingerprint", "transform", "extractor_sha256", "resize", "n_real", "n_fake", "n_floor")
+"""What two scores must share to be comparable; evaluation seeds and weights are settings' own business."""
+
+
+@final
+@dataclass(frozen=True)
+class Result:
+    """One score of one run: at its last evaluation and at its best, with the floor that real held-out data reach."""
+
+    last: float
+    best: float
+    floor: float
+    higher_is_better: bool
+    provenance: dict[str, Any]
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """A run's directory, configuration (None where it has none), state, scores by name, and wall-clock seconds.
+
+    `seconds` are those from its first start to its last word, pauses included.
+    """
+
+    path: Path
+    config: dict[str, Any] | None
+    state: State
+    reason: str = ""
+    images: int = 0
+    seconds: float = 0.0
+    scores: dict[str, Result] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int | None:
+        """Its seed, where it is known."""
+        return None if self.config is None else int(self.config["run"]["seed"])
+
+    @property
+    def counts(self) -> bool:
+        """Whether its scores belong into a mean: it came to its end, and all of them are finite."""
+        return self.state is State.COMPLETED
+
+
+@final
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ by nothing but their seed, what they are called, and the keys in which they differ from others."""
+
+    label: str
+    differs: dict[str, Any]
+    runs: list[Run]
+
+    @property
+    def counted(self) -> list[Run]:
+        """The runs whose scores count."""
+        return [run for run in self.runs if run.counts]
+
+    def number_of(self, *states: State) -> int:
+        """How many of its runs are in one of these states."""
+        return sum(run.state in states for run in self.runs)
+
+    def last(self, score: str) -> Summary:
+        """The score at the last evaluation, over the runs that count."""
+        return summarize([run.scores[score].last for run in self.counted if score in run.scores])
+
+    def best(self, score: str) -> Summary:
+        """The score at each run's own best evaluation, over the runs that count."""
+        return summarize([run.scores[score].best for run in self.counted if score in run.scores])
+
+    def floor(self, score: str) -> Summary:
+        """The score of real held-out data, over the runs that count."""
+        return summarize([run.scores[score].floor for run in self.counted if score in run.scores])
+
+
+def read_sweep(folder: Path) -> list[Setting]:
+    """The settings of all runs in `folder`, in the order of their first runs; UserError where there are no runs."""
+    runs = [read_run(path) for path in run_folders(folder)]
+    known = [run for run in runs if run.config is not None]
+    groups: list[tuple[dict[str, Any], list[Run]]] = []
+    for run in known:
+        own = labels.setting(run.config or {})
+        same = next((group for leaves, group in groups if leaves == own), None)
+        if same is None:
+            groups.append((own, [run]))
+        else:
+            same.append(run)
+    names = labels.label([group[0].config or {} for _, group in groups])
+    keys = labels.differing_keys([leaves for leaves, _ in groups])
+    settings = [
+        Setting(name, {key: leaves[key] for key in keys if key in leaves}, group)
+        for name, (leaves, group) in zip(names, groups, strict=True)
+    ]
+    unknown = [run for run in runs if run.config is None]
+    return settings + ([Setting("(no configuration)", {}, unknown)] if unknown else [])
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The run directories in `folder`, by number where they are numbered."""
+    if is_run(folder):
+        raise UserError(f"{folder}: is a single run; give the folder of a sweep, which holds one folder a run")
+    try:
+        found = [path for path in folder.iterdir() if path.is_dir() and is_run(path)]
+    except OSError as error:
+        raise UserError(f"{folder}: can't be read ({error.strerror}); give the folder of a sweep") from error
+    if not found:
+        raise UserError(f"{folder}: holds no runs; give the run.dir of a gan-train -m, which holds one folder a run")
+    return sorted(found, key=lambda path: (not path.name.isdigit(), int(path.name) if path.name.isdigit() else 0, path))
+
+
+def is_run(path: Path) -> bool:
+    """Whether gan-train has been at work there, if only to fail."""
+    return (path / "status.json").is_file() or (path / "config.json").is_file()
+
+
+def read_run(path: Path) -> Run:
+    """What the files in a run's directory say; a run whose files can't be understood counts as failed."""
+    try:
+        config = read_config(path) if (path / "config.json").exists() else None
+        status = read_status(path / "status.json")
+        scores = read_scores(path / "metrics.jsonl")
+    except UserError as error:
+        return Run(path, None, State.FAILED, str(error))
+    if status is None:
+        return Run(path, config, State.RUNNING, "has not said anything yet", scores=scores)
+    state, reason = judge(status, scores)
+    seconds = (datetime.fromisoformat(status.updated) - datetime.fromisoformat(status.started)).total_seconds()
+    return Run(path, config, state, reason, status.images, seconds, scores)
+
+
+def judge(status: RunStatus, scores: dict[str, Result]) -> tuple[State, str]:
+    """State and reason; a run at its end without scores, or with one that isn't finite, has failed."""
+    if status.state is not State.COMPLETED:
+        return status.state, status.reason
+    if not scores:
+        return State.FAILED, "completed without scores"
+    broken = [f"{name} is {result.last}" for name, result in scores.items() if not math.isfinite(result.last)]
+    return (State.FAILED, ", ".join(broken)) if broken else (State.COMPLETED, "")
+
+
+def read_scores(path: Path) -> dict[str, Result]:
+    """Last and best value of each score in a metrics.jsonl; nothing where there is no such file."""
+    histories: dict[str, list[dict[str, Any]]] = {}
+    for record in read_records(path) if path.exists() else ():
+        if record["kind"] == "scores":
+            for name, score in record["values"].items():
+                histories.setdefault(name, []).append(score)
+    return {name: result(history) for name, history in histories.items()}
+
+
+def result(history: Sequence[dict[str, Any]]) -> Result:
+    """The result of one score's records in their order."""
+    last = history[-1]
+    finite = [score["value"] for score in history if math.isfinite(score["value"])]
+    best = (max if last["higher_is_better"] else min)(finite, default=math.nan)
+    provenance = {key: last[key] for key in PROVENANCE}
+    return Result(last["value"], best, last["floor"], last["higher_is_better"], provenance)
+
+
+def main_scores(settings: Sequence[Setting]) -> list[str]:
+    """The scores called like a chosen metric when all metrics have one; else all, without those of raw weights."""
+    runs = [run for setting in settings for run in setting.runs]
+    names = list(dict.fromkeys(name for run in runs for name in run.scores))
+    metrics = {name for run in runs if run.config is not None and run.scores for name in run.config["metric"] or {}}
+    chosen = [name for name in names if name in metrics]
+    return chosen if metrics <= set(names) else [name for name in names if not name.startswith("raw_")]
+
+
+def mismatches(settings: Sequence[Setting], score: str) -> Iterator[str]:
+    """In which respects the counted runs were not scored alike, as `n_fake is 5000 or 10000`."""
+    found = [run.scores[score].provenance for s in settings for run in s.counted if score in run.scores]
+    for key in PROVENANCE:
+        values = sorted({str(provenance[key]) for provenance in found})
+        if len(values) > 1:
+            yield f"{key} is {' or '.join(value[:12] for value in values)}"
