@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_experiments.errors import UserError
+from gan_experiments.figures import blank, save
 from gan_experiments.logging.records import read_records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INCHES, DPI = (12.0, 4.0), 100
+INCHES = (12.0, 4.0)
 PLAYERS = {"generator": "-", "discriminator": ":"}
 """The players whose losses are drawn, each with its style of line."""
 
@@ -74,11 +75,7 @@ def read_all(runs: Sequence[Path], score: str) -> list[History]:
 
 def draw(histories: Sequence[History], score: str) -> Figure:
     """The figure: losses to the left, the score to the right; UserError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("matplotlib is missing; install the extra: pip install 'gan-experiments[plots]'") from error
-    figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
+    figure = blank(*INCHES)
     left, right = figure.subplots(1, 2)
     for place, history in enumerate(histories):
         draw_losses(left, history, f"C{place}", alone=len(histories) == 1)
@@ -108,17 +105,6 @@ def draw_losses(axes: Axes, history: History, colour: str, alone: bool) -> None:
             label = player if alone else f"{history.name}: {player}"
             look = (f"C{place}", "-") if alone else (colour, style)
             axes.plot(*zip(*points, strict=True), label=label, color=look[0], linestyle=look[1])
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG; UserError when the file can't be written."""
-    if path.suffix != ".png":
-        raise UserError(f"--out {path}: the figure is a PNG; end the name in .png")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def main() -> None:

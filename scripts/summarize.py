@@ -11,50 +11,29 @@ The figure needs matplotlib (the extra `plots`).
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from gan_experiments.errors import UserError
+from gan_experiments.figures import blank, save
 from gan_experiments.logging import strict_json
 from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.logging.status import State
 from gan_experiments.reporting import markdown, number, summarize
-from gan_experiments.sweep import Run, Setting, main_scores, mismatches, read_sweep
+from gan_experiments.sweep import Difference, Run, Setting, main_scores, mismatches, read_sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 UNFINISHED = (State.RUNNING, State.STOPPED)
-PANEL_INCHES, ROW_INCHES, DPI = 4.2, 0.34, 100
-DOT, BAR, FLOOR = "#2f6db5", "#111111", "#c0392b"
+PANEL_INCHES, ROW_INCHES = 4.2, 0.36
+DOT, BAR, FLOOR, BASELINE = "#2f6db5", "#111111", "#c0392b", "#777777"
 WIDE_RANGE = 10.0
 """From this ratio of the largest to the smallest value on, a panel's axis is logarithmic."""
-
-
-@final
-@dataclass(frozen=True)
-class Difference:
-    """A setting's mean minus the baseline's, whether that is better, and the seeds' spread, None for a single seed.
-
-    The spread is the standard deviation of the difference between one run of each: sqrt(sd^2 + sd_baseline^2).
-    """
-
-    value: float
-    better: bool
-    spread: float | None
-
-    def __str__(self) -> str:
-        """For example `-3.1 better, beyond spread`."""
-        if self.spread is None:
-            size = "one seed"
-        else:
-            size = f"{'beyond' if abs(self.value) > self.spread else 'within'} spread"
-        return f"{self.value:+.3g} {'better' if self.better else 'worse'}, {size}"
 
 
 @final
@@ -90,20 +69,15 @@ class Report:
         """The setting's score against the baseline's; None for the baseline itself, and where either is missing."""
         if self.baseline is None or setting is self.baseline:
             return None
-        own, other = setting.last(score), self.baseline.last(score)
-        if own.mean is None or other.mean is None:
-            return None
-        value = own.mean - other.mean
-        spread = None if own.sd is None or other.sd is None else math.hypot(own.sd, other.sd)
-        return Difference(value, value > 0 if self.higher[score] else value < 0, spread)
+        return setting.difference(self.baseline, score, self.higher[score])
 
     def table(self) -> str:
         """A row a setting: each score's last and best value and floor, numbers of runs, images and seconds."""
         header = ["setting"]
         for name in self.scores:
             arrow = "↑" if self.higher[name] else "↓"
-            header += [f"{name} {arrow} last", f"{name} best seen", f"{name} held-out real"]
-            header += [f"{name} minus {self.baseline.label}"] if self.baseline is not None else []
+            header += [f"{name} {arrow} last", "best seen", "real"]
+            header += [f"last minus {self.baseline.label}"] if self.baseline is not None else []
         header += ["n", "failed", "unfinished", "images", "seconds"]
         return markdown(header, [self.row(setting) for setting in self.settings])
 
@@ -124,19 +98,18 @@ class Report:
         """What the table's words mean, what else differs, and the runs that don't count, with the reason."""
         lines = [
             "last: mean ± standard deviation over the n runs that came to their end, at their last evaluation.",
-            "best seen: mean of each run's best evaluation, chosen by the score itself; better than the last by chance "
-            "alone.",
-            "held-out real: the same score for real images that no run was trained on.",
+            "best seen: mean of each run's best evaluation, picked by that score; better by chance alone.",
+            "real: the same score for held-out real data in the place of generated samples.",
             "seconds: from a run's first start to its end, with scores and pauses.",
         ]
         if self.baseline is not None:
             lines.append(f"spread: sqrt(sd² + sd²) of a setting and {self.baseline.label}, one run against one run.")
         for name in self.scores:
             lines += [f"WARNING: {name} isn't comparable, as {what}." for what in mismatches(self.settings, name)]
-        if keys := list(dict.fromkeys(key for setting in self.settings for key in setting.differs)):
-            lines.append(f"Keys that differ between settings: {', '.join(keys)}.")
-        lines += [describe(run, setting) for setting in self.settings for run in setting.runs if not run.counts]
-        return "\n".join(f"- {line}" for line in lines)
+        if keys := differing_nodes(self.settings):
+            lines.append(f"Settings differ in {', '.join(keys)}.")
+        uncounted = dict.fromkeys(line for setting in self.settings for line in describe_uncounted(setting))
+        return "\n".join(f"- {line}" for line in [*lines, *uncounted])
 
     def to_record(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -164,56 +137,89 @@ class Report:
 
     def draw(self) -> Figure:
         """The figure, a panel a score; UserError without matplotlib."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise UserError("matplotlib is missing; install the extra: pip install 'gan-experiments[plots]'") from error
         longest = max(len(setting.label) for setting in self.settings)
         width = 0.08 * longest + PANEL_INCHES * len(self.scores)
-        figure = Figure((width, 1.3 + ROW_INCHES * len(self.settings)), dpi=DPI, layout="constrained")
+        figure = blank(width, 1.3 + ROW_INCHES * len(self.settings))
         panels: Sequence[Axes] = figure.subplots(1, len(self.scores), sharey=True, squeeze=False)[0]
         for axes, name in zip(panels, self.scores, strict=True):
             self.draw_panel(axes, name)
         names = [axis_label(setting) for setting in self.settings]
         panels[0].set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.4, -0.6)
-        handles, texts = panels[0].get_legend_handles_labels()
-        figure.legend(handles, texts, loc="outside lower center", ncols=len(texts), fontsize="small", frameon=False)
+        self.draw_legend(figure, panels[0])
         return figure
 
     def draw_panel(self, axes: Axes, name: str) -> None:
-        """A dot a run, a bar at the mean, a line at the floor."""
+        """A dot a run, a bar at the mean, lines at the floor and at the baseline's mean."""
         values: list[float] = []
         for place, setting in enumerate(self.settings):
             dots = [run.scores[name].last for run in setting.counted if name in run.scores]
             values += dots
             axes.axhline(place, color="0.92", linewidth=1, zorder=0)
-            if dots:
-                mean = setting.last(name).mean
-                axes.plot([mean] * 2, [place - 0.3, place + 0.3], color=BAR, linewidth=2.5, zorder=2)
-                axes.scatter(dots, [place] * len(dots), color=DOT, alpha=0.75, s=30, linewidths=0, zorder=3)
-        floors = summarize([floor for s in self.settings if (floor := s.floor(name).mean) is not None])
-        if floors.mean is not None:
-            axes.axvline(floors.mean, color=FLOOR, linestyle="--", linewidth=1.2, zorder=1)
-            values.append(floors.mean)
-        axes.plot([], [], "o", color=DOT, label="one run")
-        axes.plot([], [], "|", color=BAR, markersize=11, markeredgewidth=2.5, label="mean")
-        axes.plot([], [], "--", color=FLOOR, label="held-out real data")
-        # Unbiased kernel distances may be negative, which a logarithmic axis would hide.
-        logarithmic = bool(values) and min(values) > 0 and max(values) / min(values) > WIDE_RANGE
-        axes.set_xscale("log" if logarithmic else "linear")
-        better = "right" if self.higher[name] else "left"
-        axes.set_xlabel(f"{name} at the end ({'log scale, ' if logarithmic else ''}better to the {better})")
+            mean = setting.last(name).mean
+            if mean is not None:
+                axes.plot([mean] * 2, [place - 0.3, place + 0.3], color=BAR, linewidth=2, zorder=2)
+                axes.scatter(dots, staggered(place, len(dots)), color=DOT, alpha=0.8, s=24, linewidths=0, zorder=3)
+        floor = summarize([mean for setting in self.settings if (mean := setting.floor(name).mean) is not None]).mean
+        if floor is not None:
+            axes.axvline(floor, color=FLOOR, linestyle="--", linewidth=1.2, zorder=1)
+            values.append(floor)
+        reference = None if self.baseline is None else self.baseline.last(name).mean
+        if reference is not None:
+            axes.axvline(reference, color=BASELINE, linestyle=":", linewidth=1.2, zorder=1)
+        scale = choose_scale(axes, values)
+        axes.set_xlabel(f"{name} at the end ({scale}better to the {'right' if self.higher[name] else 'left'})")
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right", "left"]].set_visible(False)
 
+    def draw_legend(self, figure: Figure, axes: Axes) -> None:
+        """What dots and lines mean, below all panels."""
+        axes.plot([], [], "o", color=DOT, markersize=5, label="one run")
+        axes.plot([], [], "|", color=BAR, markersize=11, markeredgewidth=2, label="mean")
+        axes.plot([], [], "--", color=FLOOR, label="held-out real data")
+        if self.baseline is not None:
+            axes.plot([], [], ":", color=BASELINE, label=f"mean of {self.baseline.label}")
+        handles, texts = axes.get_legend_handles_labels()
+        figure.legend(handles, texts, loc="outside lower center", ncols=len(texts), fontsize="small", frameon=False)
 
-def describe(run: Run, setting: Setting) -> str:
-    """A run that doesn't count: where, which, how far, and why."""
-    seed = "" if run.seed is None else f", seed {run.seed}"
-    reached = f" at {run.images:,} images" if run.state in UNFINISHED else ""
-    return f"{run.path.name} ({setting.label}{seed}) {run.state}{reached}{': ' if run.reason else ''}{run.reason}"
+
+def staggered(place: int, count: int) -> list[float]:
+    """Heights of that many dots about a row, one above the other so that equal ones are all seen."""
+    return [place + 0.4 * ((number + 0.5) / count - 0.5) for number in range(count)]
+
+
+def choose_scale(axes: Axes, values: Sequence[float]) -> str:
+    """Make the axis logarithmic where values are far apart, with plain numbers as ticks; words on it for its label."""
+    # Unbiased kernel distances may be negative, which a logarithmic axis would hide.
+    if not values or min(values) <= 0 or max(values) / min(values) <= WIDE_RANGE:
+        return ""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    return "log scale, "
+
+
+def differing_nodes(settings: Sequence[Setting]) -> list[str]:
+    """The differing keys, a whole node where it is missing from a setting, without the words about a trick."""
+    keys = dict.fromkeys(key for setting in settings for key in setting.differs if not key.endswith(".about"))
+    return [key for key in keys if not any(key.startswith(f"{other}.") for other in keys)]
+
+
+def describe_uncounted(setting: Setting) -> Iterator[str]:
+    """The runs that don't count, those with the same fate together: which, how far, and why."""
+    fates: dict[str, list[Run]] = {}
+    for run in setting.runs:
+        if not run.counts:
+            reached = f" at {run.images:,} images" if run.state in UNFINISHED else ""
+            fates.setdefault(f"{run.state}{reached}{': ' if run.reason else ''}{run.reason}", []).append(run)
+    for fate, runs in fates.items():
+        seeds = [str(run.seed) for run in runs if run.seed is not None]
+        which = f", seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}" if seeds else ""
+        yield f"{setting.label}{which} ({', '.join(run.path.name for run in runs)}): {fate}"
 
 
 def run_record(run: Run) -> dict[str, Any]:
@@ -235,8 +241,6 @@ def axis_label(setting: Setting) -> str:
 
 def write(folder: Path, report: Report) -> Iterator[Path]:
     """Write the table, the numbers and, where there are scores, the figure, saying each path when it is there."""
-    from curves import save
-
     contents = {"md": text_of(report), "json": strict_json.dumps(report.to_record(), indent=2) + "\n"}
     for kind, content in contents.items():
         path = folder / f"summary.{kind}"

@@ -47,7 +47,7 @@ from gan_experiments.networks.dirac import DiracDiscriminator, DiracGenerator, Q
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_experiments.objectives.adversarial import Adversarial, Loss, Minimax, NonSaturating, Wasserstein
 from gan_experiments.objectives.penalties import R1, R2, GradientPenalty
-from gan_experiments.objectives.relativistic import Relativistic
+from gan_experiments.objectives.relativistic import RelativisticPairing
 from gan_experiments.observers.clipping import WeightClipping
 from gan_experiments.observers.trajectory import Trajectory
 from gan_experiments.pictures import scatter
@@ -110,7 +110,7 @@ def near(found: Sequence[complex], expected: Sequence[complex], tolerance: float
 TABLE = [
     ("minimax", lambda: dirac(Minimax()), quadratic(0, 0.25), "no linear convergence"),
     ("non-saturating", lambda: dirac(NonSaturating()), quadratic(0, 0.25), "no linear convergence"),
-    ("rpgan", lambda: dirac(Relativistic()), quadratic(0, 0.25), "no linear convergence"),
+    ("rpgan", lambda: dirac(RelativisticPairing()), quadratic(0, 0.25), "no linear convergence"),
     ("wgan", lambda: dirac(Wasserstein()), quadratic(0, 1), "no linear convergence"),
     ("noise 0.7", lambda: dirac(Minimax(), tricks=[TwoPointNoise(0.7)]), quadratic(-0.5 * 0.49, 0.25), "converges"),
     ("noise 2", lambda: dirac(Minimax(), tricks=[TwoPointNoise(2)]), quadratic(-2, 0.25), "converges"),
@@ -121,8 +121,8 @@ TABLE = [
     ("r1 r2", lambda: dirac(Minimax(), R1(weight=0.3), R2(weight=0.3)), quadratic(-0.6, 0.25), "converges"),
     ("lazy r1", lambda: dirac(Minimax(), R1(weight=0.3, every=4)), quadratic(-0.3, 0.25), "converges"),
     ("ns r1", lambda: dirac(NonSaturating(), R1(weight=0.3)), quadratic(-0.3, 0.25), "converges"),
-    ("rpgan r1", lambda: dirac(Relativistic(), R1(weight=0.3)), quadratic(-0.3, 0.25), "converges"),
-    ("rpgan r2", lambda: dirac(Relativistic(), R2(weight=0.3)), quadratic(-0.3, 0.25), "converges"),
+    ("rpgan r1", lambda: dirac(RelativisticPairing(), R1(weight=0.3)), quadratic(-0.3, 0.25), "converges"),
+    ("rpgan r2", lambda: dirac(RelativisticPairing(), R2(weight=0.3)), quadratic(-0.3, 0.25), "converges"),
 ]  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def test_minimax_conserves_the_radius_and_the_non_saturating_loss_shrinks_it() -
 
 
 def test_rpgan_has_the_field_of_the_non_saturating_loss() -> None:
-    first, second = Field(dirac(Relativistic())), Field(dirac(NonSaturating()))
+    first, second = Field(dirac(RelativisticPairing())), Field(dirac(NonSaturating()))
     for point in torch.randn(10, 2, generator=torch.Generator().manual_seed(1)):
         torch.testing.assert_close(first(point), second(point))
 
@@ -221,7 +221,7 @@ def test_verdicts() -> None:
         (Minimax, [], {"together": True}),
         (NonSaturating, [0.3], {"order": D_FIRST}),
         (NonSaturating, [0.3], {"order": G_FIRST, "moves": 5}),
-        (Relativistic, [1.0], {"order": D_FIRST, "moves": 5, "h": 0.05}),
+        (RelativisticPairing, [1.0], {"order": D_FIRST, "moves": 5, "h": 0.05}),
     ],
 )
 def test_trainer_and_field_take_the_same_path(loss: Any, terms: list[float], settings: dict[str, Any]) -> None:
@@ -257,10 +257,10 @@ def test_alternating_steps_diverge_beyond_alpha_two() -> None:
 
 
 THRESHOLDS = [
-    (True, 0.2, 0.04, 1.0009995), (True, 0.2, 0.06, 0.9989995), (True, 1.0, 0.24, 1.0049876), (True, 1.0, 0.26, 0.9949874),
-    (True, 0.2, 0.3, 0.9746794), (True, 0.2, 1.0, 0.9), (True, 0.2, 10.0, 1.0),
-    (False, 0.2, 0.3, 0.9695360), (False, 1.0, 1.85, 0.975), (False, 1.0, 1.9, 1.025), (False, 0.2, 9.9, 0.985),
-    (False, 0.2, 10.0, 1.005),
+    (True, 0.2, 0.04, 1.0010), (True, 0.2, 0.05, 1.0000), (True, 0.2, 0.06, 0.9990), (True, 0.2, 0.3, 0.974679),
+    (True, 0.2, 1.0, 0.9), (True, 0.2, 10.0, 0.995), (True, 1.0, 0.24, 1.0050), (True, 1.0, 0.26, 0.9950),
+    (False, 0.2, 0.3, 0.969536), (False, 0.2, 9.9, 0.995), (False, 0.2, 10.0, 1.005), (False, 1.0, 1.8, 0.9198),
+    (False, 1.0, 1.95, 1.0798),
 ]  # fmt: skip
 
 
@@ -275,10 +275,9 @@ def radius_by_hand(together: bool, h: float, gamma: float) -> float:
 def test_spectral_radius_with_r1(together: bool, h: float, gamma: float, printed: float) -> None:
     radius = spectral_radius(steps_of(dirac(Minimax(), R1(weight=gamma), together=together), h), ORIGIN)
     assert radius == pytest.approx(radius_by_hand(together, h, gamma), abs=2e-4)
-    assert radius == pytest.approx(printed, abs=2e-3)
-    bound = 4 * gamma / h if together and h * gamma < 2 else 4 / (h**2 / 4 + 2 * h * gamma)
-    if abs(radius - 1) > 1e-4 and not (together and gamma >= 10):
-        assert (radius < 1) == (bound > 1)
+    assert radius == pytest.approx(printed, abs=6e-4 if gamma > 9 else 2e-4 if gamma == 1 else 6e-5)
+    if printed != 1:
+        assert (radius < 1) == (h < 4 * gamma if together else h**2 / 4 + 2 * h * gamma < 4)
 
 
 @pytest.mark.parametrize(
@@ -291,7 +290,6 @@ def test_runs_on_both_sides_of_the_thresholds(together: bool, h: float, gamma: f
     assert growth < 0.3 if converges else growth > 3
 
 
-R_03, R_1 = 0.3, 1.0
 PATHS: list[tuple[str, Callable[[], tuple[Loss, list[Term], list[Observer], int]], str, str, str]] = [
     ("minimax", lambda: (Minimax(), [], [], 1), "3.0969", "1.4126", "1.4210"),
     ("minimax, 5 D moves", lambda: (Minimax(), [], [], 5), "", "1.7098", "1.8453"),
@@ -303,7 +301,15 @@ PATHS: list[tuple[str, Callable[[], tuple[Loss, list[Term], list[Observer], int]
     ("ns, r1 0.3", lambda: (NonSaturating(), [R1(weight=0.3)], [], 1), "2.212e-6", "1.639e-7", "1.499e-7"),
 ]
 KINDS: dict[str, dict[str, Any]] = {"together": {"together": True}, "D": {"order": D_FIRST}, "G": {"order": G_FIRST}}
-CELLS = [(row[0], row[1], kind, text) for row in PATHS for kind, text in zip(KINDS, row[2:], strict=True) if text]
+FAST = {"wgan, clip 1": "together", "wgan-gp": "D", "r1 0.3": "together", "r1 1": "G", "ns": "D", "ns, r1 0.3": "G"}
+CELLS = [
+    pytest.param(
+        row[1], kind, text, id=f"{row[0]}, {kind}", marks=[] if FAST.get(row[0]) == kind else [pytest.mark.slow]
+    )
+    for row in PATHS
+    for kind, text in zip(KINDS, row[2:], strict=True)
+    if text
+]  # a cell of nearly every row each time, and all of them with `make test-slow`
 
 
 def half_a_unit(printed: str) -> float:
@@ -312,14 +318,15 @@ def half_a_unit(printed: str) -> float:
     return 0.5 * 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
 
 
-@pytest.mark.parametrize(("make", "kind", "printed"), [cell[1:] for cell in CELLS],
-                         ids=[f"{cell[0]}, {cell[2]}" for cell in CELLS])  # fmt: skip
-def test_where_500_steps_of_training_end(make: Callable[[], Any], kind: str, printed: str) -> None:
+@pytest.mark.parametrize(("make", "kind", "printed"), CELLS)
+def test_where_500_steps_of_training_end(
+    make: Callable[[], Any], kind: str, printed: str, request: pytest.FixtureRequest
+) -> None:
     loss, terms, observers, moves = make()
     trainer = dirac(loss, *terms, observers=observers, moves=moves, **KINDS[kind])
     trainer.run()
-    # A double eigenvalue, gamma = 1 with both at once, leaves single precision a digit less.
-    tolerance = half_a_unit(printed) * (10 if printed == "9.5287e-22" else 1.001)
+    # Single precision, over 500 steps; about gamma = 1, where eigenvalues are double, a digit less.
+    tolerance = max(1.001 * half_a_unit(printed), (5e-5 if "r1 1" in request.node.name else 1e-6) * float(printed))
     assert Field(trainer).state.norm().item() == pytest.approx(float(printed), abs=tolerance)
 
 
@@ -405,9 +412,8 @@ def test_points_of_the_line_are_drawn_at_height_zero() -> None:
 def test_script_writes_figure_and_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = [
-        method for method in script.methods() if method.name in ("minimax", "WGAN-GP", "linear-quadratic: WGAN + R1")
-    ]
+    names = ("minimax", "WGAN-GP", "linear-quadratic: WGAN + R1")
+    chosen = [method for method in script.methods() if method.name in names]
     monkeypatch.setattr(script, "methods", lambda: chosen)
     monkeypatch.setattr(sys, "argv", ["convergence", "--out", str(tmp_path), "--steps", "8", "--logger", "none"])
     script.main()
@@ -424,3 +430,17 @@ def test_script_writes_figure_and_tables(
     monkeypatch.setattr(sys, "argv", ["convergence", "--out", str(tmp_path), "--steps", "0"])
     with pytest.raises(UserError, match="--steps 0: must be 1 or more"):
         script.main()
+
+
+def test_script_shows_its_findings_on_the_dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, Any]] = []
+    board = NoLogger()
+    for name in ("log_images", "summary", "close"):
+        monkeypatch.setattr(board, name, lambda *given, name=name: told.append((name, given)))
+    found = script.examine(script.methods()[0], 3)
+    monkeypatch.setattr(script, "build", lambda node, where: board)
+    script.report([found], tmp_path, "wandb", 3)
+    assert [name for name, _ in told] == ["log_images", "summary", "close"]
+    assert told[0][1][1].dtype == "uint8" and told[0][1][1].shape[2] == 3
+    assert told[1][1][0]["distance/minimax/simultaneous"] == pytest.approx(found.distances["simultaneous"])
+    assert told[2][1] == (0, "completed")

@@ -270,13 +270,13 @@ def test_average_halves_the_distance_every_half_life() -> None:
     with torch.no_grad():
         for parameter in game.generator.parameters():
             parameter.add_(1.0)
-        game.generator.net[2].running_mean.fill_(5.0)  # type: ignore[operator, union-attr]
+        game.generator.levels[0][2].running_mean.fill_(5.0)  # type: ignore[index, operator, union-attr]
     for _ in range(4):
         ema.after_step(trainer)
     with ema.applied():
         for parameter, before in zip(game.generator.parameters(), start, strict=True):
             torch.testing.assert_close(parameter.detach(), before + 0.5)
-        assert game.generator.net[2].running_mean.unique() == 5.0  # type: ignore[union-attr]
+        assert game.generator.levels[0][2].running_mean.unique() == 5.0  # type: ignore[index, union-attr]
     for parameter, before in zip(game.generator.parameters(), start, strict=True):
         torch.testing.assert_close(parameter.detach(), before + 1.0)
 
@@ -287,14 +287,14 @@ def test_average_with_half_life_zero_copies_and_buffers_can_be_averaged() -> Non
     with torch.no_grad():
         for parameter in game.generator.parameters():
             parameter.mul_(3.0)
-        game.generator.net[2].running_mean.fill_(5.0)  # type: ignore[operator, union-attr]
+        game.generator.levels[0][2].running_mean.fill_(5.0)  # type: ignore[index, operator, union-attr]
     trainer = make_trainer(game)
     copy.after_step(trainer), smooth.after_step(trainer)
     live = snapshot(game.generator)
     with copy.applied():
         assert same(snapshot(game.generator), live)
     with smooth.applied():
-        assert game.generator.net[2].running_mean.unique() == 2.5  # type: ignore[union-attr]
+        assert game.generator.levels[0][2].running_mean.unique() == 2.5  # type: ignore[index, union-attr]
     with pytest.raises(UserError, match="buffers"):
         Ema(game, 0, "sometimes")
 

@@ -38,7 +38,7 @@ def test_dcgan_64_has_the_published_number_of_parameters() -> None:
 
 def test_dcgan_width_is_capped_and_normalisation_can_be_chosen() -> None:
     wide = DCGANGenerator(Spec((3, 128, 128)), 8, 64, max_width=128)
-    assert max(layer.weight.shape[1] for layer in wide.net if isinstance(layer, torch.nn.ConvTranspose2d)) == 128
+    assert max(layer.weight.shape[1] for layer in wide.modules() if isinstance(layer, torch.nn.ConvTranspose2d)) == 128
     plain = DCGANDiscriminator(Spec((1, 16, 16)), 4, norm="none")
     assert not list(plain.buffers())
     with pytest.raises(UserError, match="unknown normalisation 'bath'; there are none, batch"):

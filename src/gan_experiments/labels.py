@@ -110,13 +110,10 @@ class Labels:
 
     def short(self, key: str) -> str:
         """The end of a key, at least two words, that no other differing key shares; a class goes by its node's key."""
-        words = key.removesuffix(f".{TARGET}").split(".")
-        others = [other.removesuffix(f".{TARGET}") for other in self.differing if other != key]
-        for count in range(2, len(words)):
-            end = ".".join(words[-count:])
-            if not any(other.endswith(f".{end}") for other in others):
-                return end
-        return ".".join(words)
+        whole = key.removesuffix(f".{TARGET}")
+        words, others = whole.split("."), {other.removesuffix(f".{TARGET}") for other in self.differing} - {whole}
+        ends = (".".join(words[-count:]) for count in range(2, len(words)))
+        return next((end for end in ends if not any(other.endswith(f".{end}") for other in others)), whole)
 
 
 def lookup(config: Config, key: str) -> Any:

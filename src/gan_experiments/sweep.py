@@ -61,8 +61,29 @@ class Run:
 
 @final
 @dataclass(frozen=True)
+class Difference:
+    """A setting's mean minus the baseline's, whether that is better, and the seeds' spread, None for a single seed.
+
+    The spread is the standard deviation of the difference between one run of each: sqrt(sd^2 + sd_baseline^2).
+    """
+
+    value: float
+    better: bool
+    spread: float | None
+
+    def __str__(self) -> str:
+        """For example `-3.1 better, beyond spread`."""
+        if self.spread is None:
+            size = "one seed"
+        else:
+            size = f"{'beyond' if abs(self.value) > self.spread else 'within'} spread"
+        return f"{self.value:+.3g} {'better' if self.better else 'worse'}, {size}"
+
+
+@final
+@dataclass(frozen=True)
 class Setting:
-    """Runs that differ by nothing but their seed, what they are called, and the keys in which they differ from others."""
+    """Runs that differ by nothing but their seed, their name, and the keys in which they differ from other settings."""
 
     label: str
     differs: dict[str, Any]
@@ -88,6 +109,15 @@ class Setting:
     def floor(self, score: str) -> Summary:
         """The score of real held-out data, over the runs that count."""
         return summarize([run.scores[score].floor for run in self.counted if score in run.scores])
+
+    def difference(self, baseline: Setting, score: str, higher_is_better: bool) -> Difference | None:
+        """This setting's last score against a baseline's; None where either has none."""
+        own, other = self.last(score), baseline.last(score)
+        if own.mean is None or other.mean is None:
+            return None
+        value = own.mean - other.mean
+        spread = None if own.sd is None or other.sd is None else math.hypot(own.sd, other.sd)
+        return Difference(value, value > 0 if higher_is_better else value < 0, spread)
 
 
 def read_sweep(folder: Path) -> list[Setting]:

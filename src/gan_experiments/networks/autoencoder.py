@@ -103,6 +103,7 @@ class DCGANAutoencoder(Autoencoder):
         image_shape(spec, type(self).__name__, SMALLEST, LARGEST)
         encoder = DCGANDiscriminator(spec, width, max_width, norm, activation, init_std)
         self.levels = encoder.levels
+        assert isinstance(encoder.head, nn.Linear)
         self.code = nn.Linear(encoder.head.in_features, code_dim)
         self.decoder = DCGANGenerator(spec, code_dim, width, max_width, norm, activation, init_std)
         self.decoder.output = self.decoder.output[:-1]  # without tanh

@@ -34,7 +34,8 @@ class Adam:
         second = self.second / (1 - self.beta2**self.step)
         # The root of 0 has no derivative; weights that get no gradient don't move anyway.
         root = torch.where(second > 0, second, torch.ones_like(second)).sqrt() * (second > 0)
-        return weight - self.lr * first / (root + self.eps)
+        moved: Tensor = weight - self.lr * first / (root + self.eps)
+        return moved
 
 
 class Descent:
