@@ -7,7 +7,7 @@ Each panel shows the vector field of a method, the path of simultaneous and of a
 eigenvalues of the field's Jacobian at the equilibrium by automatic differentiation of the losses and penalties that
 gan-train uses. The table sets them beside the proved ones (Mescheder, Geiger & Nowozin 2018, "Which training methods
 for GANs do actually converge?", section 3 and figure 3; Nagarajan & Kolter 2017 for the linear-quadratic game).
-Takes about a minute. Needs matplotlib (the extra `plots`).
+About a minute of one core. Needs matplotlib (the extra `plots`).
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def methods() -> list[Method]:
         Method("linear-quadratic: minimax", [], quadratic(-1.5 * s**4, s**2), lq),
         Method("linear-quadratic: non-saturating", ["loss=nonsaturating"], quadratic(-1.5 * s**4, s**2), lq),
         Method("linear-quadratic: WGAN, h = 0.02", [w, *slow], quadratic(0, 4 * s**2), lq),
-        Method("linear-quadratic: WGAN + R1", [w, *r1(0.3)], quadratic(-1.2 * s**2, 4 * s**2), lq),
+        Method("linear-quadratic: WGAN, R1 γ 0.3", [w, *r1(0.3)], quadratic(-1.2 * s**2, 4 * s**2), lq),
     ]
 
 

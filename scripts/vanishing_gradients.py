@@ -1,13 +1,13 @@
 """Why the generator does not minimise log(1 - D(G(z))): its gradient vanishes as the discriminator improves.
 
 python scripts/vanishing_gradients.py --out outputs/vanishing_gradients
-python scripts/vanishing_gradients.py --out outputs/ring --warm-up 0 dataset=ring extractor=none
+python scripts/vanishing_gradients.py --out outputs/vanishing_gradients --steps 100 model=dcgan
 
 A generator is trained a little and then kept. A new discriminator is trained alone against it, and the norm of the
 generator's gradient is measured under both losses of Goodfellow et al. 2014: minimax (equation 1) and non-saturating
 (section 3). The experiment is that of Arjovsky & Bottou 2017, "Towards principled methods for training generative
 adversarial networks", figures 2 and 3; theorem 2.4 bounds the first, theorem 2.6 says that the second is noisy.
-Overrides go to gan-train's configuration as they are. Half a minute; needs matplotlib (the extra `plots`).
+Overrides go to gan-train's configuration as they are. About 20 seconds; needs matplotlib (the extra `plots`).
 """
 
 from __future__ import annotations

@@ -412,7 +412,7 @@ def test_points_of_the_line_are_drawn_at_height_zero() -> None:
 def test_script_writes_figure_and_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ("minimax", "WGAN-GP", "linear-quadratic: WGAN + R1")
+    names = ("minimax", "WGAN-GP", "linear-quadratic: WGAN, R1 γ 0.3")
     chosen = [method for method in script.methods() if method.name in names]
     monkeypatch.setattr(script, "methods", lambda: chosen)
     monkeypatch.setattr(sys, "argv", ["convergence", "--out", str(tmp_path), "--steps", "8", "--logger", "none"])

@@ -28,7 +28,7 @@ SMALL = (
 
 def test_on_dirac_gan_the_ratio_is_the_odds_of_real() -> None:
     """sigmoid(f) against sigmoid(-f) times |psi|: their ratio is exp(f), at f = psi theta."""
-    overrides = ["model=dirac", "dataset=point", "extractor=none", "runtime.threads=1"]
+    overrides = ["model=dirac", "dataset=point", "runtime.threads=1"]
     _, _, trainer = script.make_trainers(overrides)
     for psi, theta in [(-1.0, 1.0), (-3.0, 2.0), (0.5, 2.0)]:
         with torch.no_grad():
