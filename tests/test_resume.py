@@ -39,7 +39,17 @@ IMAGES = [
     "evaluation.every=100000", "runtime.precision=bfloat16", "evaluation.batch_size=64",
 ]  # fmt: skip
 IMAGES = [line for line in IMAGES if not line.startswith(("metric", "extractor"))] + ["metric=none", "extractor=none"]
-RECIPES = {"points": POINTS, "images": IMAGES}
+TRICKS = [
+    *TINY, "model.generator.batch_norm=true", "regularizer=[lecam]", "trick.apa.length=500", "trick.unrolled.steps=1",
+    "trick=[packing,replay,apa,minibatch_discrimination,historical_averaging,feature_matching,unrolled,instance_noise,top_k]",
+    "trick.replay.size=24",
+]  # fmt: skip
+IMAGE_TRICKS = [
+    *(line for line in IMAGES if not line.startswith(("loss", "regularizer", "schedule.disc"))), "schedule.images=160",
+    "trick=[ada,virtual_batch_norm,noise_injection,self_attention,spectral_norm,train_with_labels,diffaugment]",
+    "trick.ada.length=500", "trick.virtual_batch_norm.size=4",
+]  # fmt: skip
+RECIPES = {"points": POINTS, "images": IMAGES, "tricks": TRICKS, "image tricks": IMAGE_TRICKS}
 
 
 def final(directory: Path) -> dict[str, object]:

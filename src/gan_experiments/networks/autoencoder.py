@@ -104,7 +104,8 @@ class DCGANAutoencoder(Autoencoder):
         encoder = DCGANDiscriminator(spec, width, max_width, norm, activation, init_std)
         self.levels = encoder.levels
         assert isinstance(encoder.head, nn.Linear)
-        self.code = nn.Linear(encoder.head.in_features, code_dim)
+        channels, side = encoder.shapes[-1]
+        self.code = nn.Linear(channels * side**2, code_dim)
         self.decoder = DCGANGenerator(spec, code_dim, width, max_width, norm, activation, init_std)
         self.decoder.output = self.decoder.output[:-1]  # without tanh
         initialise(self.code, init_std)

@@ -92,7 +92,7 @@ class BoundaryEquilibrium(Loss):
 class PullingAway(Term):
     """Mean squared cosine between codes of different samples, sum_{i != j} cos^2(S_i, S_j) / (n (n - 1)).
 
-    It keeps the samples of a batch apart (Zhao et al. 2017, equation 4). S (n, d) are the discriminator's codes of the
+    It keeps the samples of a batch apart (Zhao et al. 2017, section 2.4). S (n, d) are the discriminator's codes of the
     generated samples. Raises UserError for a batch of one.
     """
 
