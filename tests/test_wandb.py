@@ -98,6 +98,14 @@ def test_offline_run_holds_config_rows_summary_metrics_and_exit_code(tmp_path: P
     assert run.exit_code == 3
 
 
+def test_tricks_are_tags_and_name_the_run(tmp_path: Path) -> None:
+    logger = WandbLogger(tags=["mine"], mode="offline")
+    logger.open({"run": {"seed": 3}, "trick": {"packing": {"size": 2}, "ema": {"about": "x"}}}, tmp_path, "id")
+    logger.close(0, "completed")
+    run = only_run(tmp_path)
+    assert list(run.run.tags) == ["mine", "packing", "ema"] and run.run.display_name == "packing + ema, seed 3"
+
+
 def test_scores_have_floors_best_last_and_provenance(tmp_path: Path) -> None:
     logger = WandbLogger(mode="offline")
     logger.open({}, tmp_path, "id")

@@ -57,7 +57,8 @@ def check_tricks(config: DictConfig, folders: list[Path], choices: Mapping[str, 
                 )
         for key, value in leaves({name: value for name, value in changes.items() if name not in SEVERAL}):
             if key in seen and seen[key][1] != value:
-                raise UserError(f"trick {seen[key][0]} and trick {trick} contradict: {seen[key][1]} and {value} for {key}")
+                before, other = seen[key]
+                raise UserError(f"trick {before} and trick {trick} contradict: {key} is {other} or {value}; choose one")
             seen[key] = (trick, value)
 
 

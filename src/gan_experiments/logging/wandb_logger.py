@@ -150,7 +150,7 @@ class WandbLogger(Logger):
 
     def _arguments(self, config: Mapping[str, Any], folder: Path, run_id: str) -> dict[str, Any]:
         tricks = [str(name) for name in config.get("trick") or {}]
-        named = f"{' + '.join(tricks)}, seed {config['run']['seed']}" if tricks else None
+        named = f"{' + '.join(tricks)}, seed {(config.get('run') or {}).get('seed')}" if tricks else None
         return {
             "project": self.project,
             "entity": self.entity,

@@ -19,6 +19,7 @@ class Softmax(Loss):
     """
 
     compares_batches: ClassVar[bool] = True
+    boundary = None
 
     def discriminator(self, contest: Contest) -> Tensor:
         """Cross-entropy of the softmax with 1/n on each real sample."""
@@ -39,6 +40,7 @@ class DualContrastive(Loss):
     """
 
     compares_batches: ClassVar[bool] = True
+    boundary = None
 
     def discriminator(self, contest: Contest) -> Tensor:
         """Data above all samples, samples below all data."""

@@ -83,6 +83,8 @@ class Exponential(FGan):
 class KullbackLeibler(Exponential):
     """KL(p || q) = E_p log p/q: T = v, f*(T) = e^(v - 1); v* = 1 + log p/q."""
 
+    boundary = 1.0
+
     def activation(self, v: Tensor) -> Tensor:
         """T = v."""
         return self.capped(v)

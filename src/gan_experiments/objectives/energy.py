@@ -25,6 +25,7 @@ class EnergyBased(Loss):
 
     needs: ClassVar[tuple[str, ...]] = ("energy",)
     remedy: ClassVar[str] = REMEDY
+    boundary = None
 
     def __init__(self, margin: float = 1.0) -> None:
         if not margin > 0:
@@ -50,6 +51,7 @@ class BoundaryEquilibrium(Loss):
 
     needs: ClassVar[tuple[str, ...]] = ("energy",)
     remedy: ClassVar[str] = REMEDY
+    boundary = None
 
     def __init__(self, diversity: float = 0.5, rate: float = 0.001) -> None:
         if not 0 < diversity <= 1:

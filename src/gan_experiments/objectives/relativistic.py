@@ -36,6 +36,7 @@ class Relativistic(Loss):
     """D wants the data ahead of the samples, G the samples ahead of the data, in the same sense of ahead."""
 
     compares_batches: ClassVar[bool] = True
+    boundary = None
 
     @abstractmethod
     def cost(self, lead: Tensor) -> Tensor:

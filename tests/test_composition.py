@@ -1,0 +1,75 @@
+"""What is found in YAML files before torch is imported: tricks that contradict or don't fit, and the help on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from gan_experiments.composition import check_composition
+from gan_experiments.config import conf_dir, register
+from gan_experiments.errors import UserError
+from gan_experiments.usage import descriptions, help_text
+
+CONF = Path(conf_dir())
+TRICKS = sorted(path.stem for path in (CONF / "trick").glob("*.yaml") if path.stem != "none")
+
+
+def check(*overrides: str, folder: Path | None = None) -> None:
+    GlobalHydra.instance().clear()
+    register()
+    search = [f"hydra.searchpath=[file://{folder}]"] if folder else []
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        config = compose("config", ["run.dir=unused", *search, *overrides], return_hydra_config=True)
+    check_composition(config, config.hydra)
+
+
+@pytest.mark.parametrize("loss", ["hinge", "wasserstein", "relativistic", "fgan_kl"])
+def test_smoothing_needs_a_loss_with_targets(loss: str) -> None:
+    with pytest.raises(UserError) as error:
+        check("trick=[label_smoothing]", f"loss={loss}")
+    assert f"trick label_smoothing sets loss.real_target, which loss={loss} does not have" in str(error.value)
+    assert str(error.value).endswith("loss=least_squares, minimax, nonsaturating would fit")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("loss", ["nonsaturating", "minimax", "least_squares"])
+def test_smoothing_fits_losses_with_targets(loss: str) -> None:
+    check("trick=[label_smoothing,ema]", f"loss={loss}")
+
+
+def test_tricks_that_set_a_key_differently_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "trick").mkdir()
+    text = "# @package _global_\n# stronger: more smoothing\ntrick: {stronger: {about: x}}\nloss: {real_target: 0.7}\n"
+    (tmp_path / "trick" / "stronger.yaml").write_text(text)
+    with pytest.raises(
+        UserError, match="label_smoothing and trick stronger contradict: loss.real_target is 0.9 or 0.7"
+    ):
+        check("trick=[label_smoothing,stronger]", folder=tmp_path)
+    (tmp_path / "trick" / "stronger.yaml").write_text(text.replace("0.7", "0.9"))
+    check("trick=[label_smoothing,stronger]", folder=tmp_path)
+
+
+def test_a_trick_changes_what_an_experiment_sets_and_the_command_line_has_the_last_word() -> None:
+    GlobalHydra.instance().clear()
+    register()
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        config = compose("config", ["run.dir=unused", "experiment=mixtures", "trick=[ema]"])
+        assert config.schedule.ema.half_life == 10000  # 5000 in the experiment
+        config = compose("config", ["run.dir=unused", "experiment=mixtures", "trick=[ema]", "schedule.ema.half_life=7"])
+        assert config.schedule.ema.half_life == 7
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_every_trick_has_a_line_in_the_help_and_a_sentence_of_its_own(trick: str) -> None:
+    lines = [line for line in descriptions([CONF], "trick") if line.split()[0] == trick]
+    assert len(lines) == 1 and len(lines[0].split()) > 4
+    assert lines[0] in help_text([CONF])
+    GlobalHydra.instance().clear()
+    register()
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        config = compose("config", ["run.dir=unused", f"trick=[{trick}]"])
+    assert list(config.trick) == [trick]
+    assert config.trick[trick].about.endswith((")", "."))
