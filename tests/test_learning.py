@@ -1,4 +1,4 @@
-"""That runs learn: a cloud found in seconds by every loss, and (slow) the ring of Gaussians and the default recipe."""
+"""That runs learn: a cloud found in seconds by every loss, and (slow) mixtures of Gaussians and the default recipe."""
 
 from __future__ import annotations
 
@@ -52,11 +52,12 @@ def scores(directory: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.slow
-def test_the_ring_is_found_whole(composed: Compose, tmp_path: Path) -> None:
-    run(composed("experiment=ring", "logger=none"), tmp_path / "run")
+@pytest.mark.parametrize(("experiment", "modes"), [("ring", 8), ("grid", 25)])
+def test_mixtures_are_found_whole(experiment: str, modes: int, composed: Compose, tmp_path: Path) -> None:
+    run(composed(f"experiment={experiment}", "logger=none"), tmp_path / "run")
     last = scores(tmp_path / "run")[-1]
-    assert last["modes_captured"] == 8
-    assert last["high_quality_share"] > 0.85
+    assert last["modes_captured"] == modes
+    assert last["high_quality_share"] > 0.88
     assert last["reverse_kl"] < 0.05
 
 

@@ -191,6 +191,10 @@ class Game(nn.Module, ABC):
     def sample(self, latents: Tensor) -> Tensor:
         """Samples (n, ...) for the latents: images in [-1, 1] or points, float32."""
 
+    @abstractmethod
+    def probe(self) -> Verdict:
+        """The discriminator's verdict on two blank samples (or packs), in evaluation mode: what it offers terms."""
+
     def deals(self) -> frozenset[str]:
         """Names of what a term may need in this game: labels only when the data has them."""
         heads = {name for head in self.modules() if isinstance(head, Head) for name in head.gives}

@@ -27,7 +27,7 @@ Examples
   gan-train                                                         clothes in a few minutes on any machine
   gan-train loss=hinge regularizer=none schedule=ttur run.seed=1
   gan-train loss=wasserstein regularizer=gradient_penalty schedule=wasserstein model.discriminator.norm=none
-  gan-train experiment=ring                                         eight Gaussians, two minutes
+  gan-train experiment=grid                                         all 25 Gaussians of a grid, two minutes
   gan-train dataset=folder dataset.path=photos dataset.size=64 extractor=inception metric=[fid]
   gan-train trick=[label_smoothing,packing] trick.packing.size=3
   gan-train -m loss=nonsaturating,hinge,least_squares run.seed=0,1,2 run.dir=outputs/losses

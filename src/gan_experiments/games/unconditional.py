@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gan_experiments.data.base import Batch, Spec
-from gan_experiments.game import Deal, Game, Round, Verdict, dealt, judged, widened
+from gan_experiments.game import Deal, Game, Round, Verdict, dealt, evaluating, judged, widened
 from gan_experiments.trick import Factory, Trick
 
 
@@ -158,3 +158,10 @@ class UnconditionalGame(Game):
     def sample(self, latents: Tensor) -> Tensor:
         """The generator's samples in float32."""
         return widened(cast(Tensor, self.generator(latents)))
+
+    def probe(self) -> Verdict:
+        """Two blank verdicts."""
+        like = next(self.discriminator.parameters())
+        blank = torch.zeros(2 * self.pack, *self.spec.shape, device=like.device, dtype=like.dtype)
+        with evaluating(self.discriminator):
+            return cast(Verdict, self.discriminator(blank))

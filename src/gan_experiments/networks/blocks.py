@@ -30,17 +30,17 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 LINEAR_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def normalise_spectrally(network: nn.Module, iterations: int = 1) -> nn.Module:
+def normalise_spectrally(network: nn.Module, iterations: int = 1, what: str = "spectral_norm=true") -> nn.Module:
     """Divide every weight of linear maps by its largest singular value (Miyato et al. 2018), found by a power iteration
-    a training forward; UserError when that is done already, or there is nothing to normalise."""
+    a training forward; UserError naming `what` when that is done already, or there is nothing to normalise."""
     maps = [module for module in network.modules() if isinstance(module, LINEAR_MAPS)]
+    name = type(network).__name__
     if not maps:
-        raise UserError(f"spectral norm: {type(network).__name__} has no linear or convolutional layer")
+        raise UserError(f"{what}: {name} has no linear or convolutional layer; set model=dcgan or model=mlp")
     for module in maps:
         if parametrize.is_parametrized(module, "weight"):
             raise UserError(
-                f"spectral norm: {type(network).__name__} has it already; leave out trick=[spectral_norm], or set the "
-                "network's own spectral_norm=false"
+                f"{what}: {name} has it already; leave it out, or set the network's own spectral_norm=false"
             )
         spectral_norm(module, "weight", iterations)
     return network

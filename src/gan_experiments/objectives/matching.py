@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_experiments.curves import Curve
 from gan_experiments.errors import UserError
-from gan_experiments.game import Term
+from gan_experiments.game import Game, Term
 
 DISTANCES: dict[str, Callable[[Tensor], Tensor]] = {
     "squared": lambda difference: difference.square().sum(),
@@ -44,6 +44,10 @@ class FeatureMatching(Term):
             raise UserError(f"FeatureMatching: levels={levels!r} must be a list of different numbers, or null for all")
         self.levels, self.distance = None if levels is None else tuple(levels), DISTANCES[distance]
 
+    def check(self, game: Game) -> None:
+        """UserError when the discriminator has no such level."""
+        self.chosen(game.probe().features)
+
     def __call__(self, round: Any) -> Tensor:
         """The distance between mean features."""
         real, fake = self.chosen(round.real.features), self.chosen(round.fake.features)
@@ -57,5 +61,8 @@ class FeatureMatching(Term):
         if missing or not features:
             have = f"levels 0 to {len(features) - 1}" if features else "no features"
             asked = "all" if self.levels is None else ", ".join(map(str, missing))
-            raise UserError(f"{self.player}/{self.name}: no feature level {asked}: the discriminator has {have}")
+            raise UserError(
+                f"{self.player}/{self.name}: no feature level {asked}: the discriminator has {have}; "
+                "set model=dcgan or model=mlp, or other levels"
+            )
         return [features[level] for level in levels]

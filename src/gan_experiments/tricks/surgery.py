@@ -35,7 +35,9 @@ class SpectralNorm(Trick):
 
     def network(self, player: str, make: Factory) -> Factory:
         """The network with all its linear maps normalised."""
-        return (lambda spec: normalise_spectrally(make(spec), self.iterations)) if player in self.players else make
+        if player not in self.players:
+            return make
+        return lambda spec: normalise_spectrally(make(spec), self.iterations, f"trick {self.name}")
 
 
 class Attention(Trick):
@@ -102,7 +104,9 @@ class NoiseInjection(Trick):
                 if isinstance(child, LINEAR_MAPS)
             ]
             if len(places) < 2:
-                raise UserError(f"trick {self.name}: {type(network).__name__} has no hidden layer to add noise to")
+                raise UserError(
+                    f"trick {self.name}: {type(network).__name__} has no hidden layer to add noise to; set model=mlp"
+                )
             for parent, name, child in places[:-1]:
                 width = child.out_features if isinstance(child, nn.Linear) else child.out_channels
                 setattr(parent, name, nn.Sequential(child, NoiseLayer(int(width))))

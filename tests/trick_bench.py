@@ -1,0 +1,125 @@
+"""Small games on which tricks are tried: configurations merged as Hydra would, runs built and stepped."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from gan_experiments import runtime as machine
+from gan_experiments import seeding
+from gan_experiments.assembly import build_game, build_trainer
+from gan_experiments.composition import check_tricks, read_option
+from gan_experiments.config import build, conf_dir, plain, register, typed
+from gan_experiments.data.base import Dataset, Spec, Split
+from gan_experiments.errors import UserError
+
+TRICKS = sorted(path.stem for path in (Path(conf_dir()) / "trick").glob("*.yaml") if path.stem != "none")
+CLASSES = tuple("abc")
+COMMON = ("metric=none", "extractor=none", "logger=none", "schedule.batch_size=12", "schedule.steps=2",
+          "schedule.images=null", "runtime.precision=float32", "run.dir=unused")  # fmt: skip
+GAMES = {
+    "points": ("model=mlp", "model.generator.hidden=[6,6]", "model.discriminator.hidden=[6,6]",
+               "model.generator.latent_dim=2", "model.generator.batch_norm=true"),
+    "images": ("model=dcgan", "model.generator.width=4", "model.discriminator.width=4", "model.generator.latent_dim=3"),
+}  # fmt: skip
+ZOO = {  # every other model, small; a test holds it complete
+    "maxout": ("model=maxout", "model.generator.hidden=[6,6]", "model.discriminator.hidden=[6]"),
+    "mlp_autoencoder": ("model=mlp_autoencoder", "loss=ebgan", "model.generator.hidden=[6,6]",
+                        "model.discriminator.hidden=[6]", "model.discriminator.code_dim=2"),
+    "dcgan_autoencoder": ("model=dcgan_autoencoder", "loss=ebgan", "model.generator.width=4",
+                          "model.discriminator.width=4", "model.discriminator.code_dim=3"),
+    "dirac": ("model=dirac", "schedule=gradient_descent"),
+    "linear_quadratic": ("model=linear_quadratic", "schedule=gradient_descent"),
+    "tiny": ("model=tiny", "model.generator.latent_dim=3"),
+}  # fmt: skip
+GAMES.update(ZOO)
+DATA = {"points": "points", "images": "images", "maxout": "points", "mlp_autoencoder": "points",
+        "dcgan_autoencoder": "images", "dirac": "line", "linear_quadratic": "line", "tiny": "images"}  # fmt: skip
+FOLDERS = [Path(conf_dir())]
+
+
+def points() -> Dataset:
+    """Labelled points."""
+    random = seeding.generator(0, "points")
+    parts = [Split(torch.randn(n, 2, generator=random), torch.arange(n) % 3) for n in (60, 30)]
+    return Dataset("points", Spec((2,), CLASSES), *parts)
+
+
+def line() -> Dataset:
+    """Labelled numbers."""
+    parts = [Split(torch.linspace(-1, 1, n)[:, None], torch.arange(n) % 3) for n in (60, 30)]
+    return Dataset("line", Spec((1,), CLASSES), *parts)
+
+
+def images() -> Dataset:
+    """Labelled images."""
+    random = seeding.generator(0, "images")
+    parts = [
+        Split(torch.randint(256, (n, 1, 8, 8), dtype=torch.uint8, generator=random), torch.arange(n) % 3)
+        for n in (60, 30)
+    ]
+    return Dataset("images", Spec((1, 8, 8), CLASSES), *parts)
+
+
+def compose_plainly(*overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A composed configuration and the choices of its groups."""
+    GlobalHydra.instance().clear()
+    register()
+    with initialize_config_dir(config_dir=conf_dir(), version_base="1.3"):
+        config = compose("config", [*COMMON, *overrides], return_hydra_config=True)
+    choices = dict(config.hydra.runtime.choices)
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    return plain(config), choices
+
+
+@cache
+def base(game: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    return compose_plainly(*GAMES[game])
+
+
+@cache
+def changes(trick: str) -> dict[str, Any]:
+    """What a trick's file and the files it includes set; tricks come last, so merging them is what Hydra does."""
+    path = FOLDERS[0] / "trick" / f"{trick}.yaml"
+    included = OmegaConf.load(path).get("defaults") or []
+    merged: dict[str, Any] = {}
+    for place in included:
+        group, option = str(place).strip("/").split("/")
+        merged = merge(merged, read_option(FOLDERS, group, option) or {})
+    return merge(merged, read_option(FOLDERS, "trick", trick) or {})
+
+
+def merge(one: Any, other: Any) -> Any:
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        return other
+    return {**one, **{key: merge(one.get(key), value) for key, value in other.items()}}
+
+
+def attempt(*tricks: str, game: str, steps: int = 2) -> str:
+    """Build a run and take its steps: empty, or why it was refused before the first step."""
+    config, choices = base(game)
+    for trick in tricks:
+        config = merge(config, changes(trick))
+    try:
+        node = OmegaConf.create({**config, "dataset": {"_target_": f"{__name__}.{DATA[game]}"}})
+        check_tricks(node, FOLDERS, choices)
+        settings = typed(node)
+        dataset = build(settings.dataset, "dataset")
+        runtime = machine.choose(settings.runtime, dataset.spec.is_image)
+        trainer, _ = build_trainer(settings, build_game(settings, dataset.spec), dataset, runtime)
+    except UserError as error:
+        return str(error)
+    before = [p.clone() for p in trainer.game.parameters()]
+    for _ in range(steps):
+        trainer.step()
+    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.game.parameters(), strict=True))
+    assert all(p.isfinite().all() for p in trainer.game.parameters())
+    trainer.meter.check()
+    return ""
