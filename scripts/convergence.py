@@ -26,11 +26,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from gan_experiments import convergence
 from gan_experiments import runtime as machine
+from gan_experiments.analysis import convergence
+from gan_experiments.analysis.convergence import Field, Map, alternating, follow, iterate, simultaneous
 from gan_experiments.assembly import build_game, build_trainer
 from gan_experiments.config import Config, build, compose_option, conf_dir, register, typed
-from gan_experiments.convergence import Field, Map, alternating, follow, iterate, simultaneous
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.trainer import Trainer
@@ -102,7 +102,7 @@ def r1(weight: float, *others: str) -> list[str]:
 
 def methods() -> list[Method]:
     """All panels. On Dirac-GAN f'(0) = 1/2 and f''(0) = -1/4 for the logistic losses, and f' = 1 for Wasserstein's."""
-    noise = "+trick.noise={_target_: gan_experiments.convergence.TwoPointNoise, std: 0.7}"
+    noise = "+trick.noise={_target_: gan_experiments.analysis.convergence.TwoPointNoise, std: 0.7}"
     clip = ["regularizer=[weight_clipping]", "regularizer.weight_clipping.limit=1.0"]
     penalty = ["regularizer=[gradient_penalty]", "regularizer.gradient_penalty.weight=0.35"]
     w, s = "loss=wasserstein", SIGMA

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_experiments.analysis.figures import blank, save
 from gan_experiments.errors import UserError
-from gan_experiments.figures import blank, save
 from gan_experiments.logging.records import read_records
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from gan_experiments.analysis.figures import blank, save
+from gan_experiments.analysis.sweep import Difference, Run, Setting, main_scores, mismatches, read_sweep
+from gan_experiments.analysis.tables import markdown, number, summarize
 from gan_experiments.errors import UserError
-from gan_experiments.figures import blank, save
 from gan_experiments.logging import strict_json
 from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.logging.status import State
-from gan_experiments.reporting import markdown, number, summarize
-from gan_experiments.sweep import Difference, Run, Setting, main_scores, mismatches, read_sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 
-from gan_experiments.convergence import (
+from gan_experiments.analysis.convergence import (
     Field,
     TwoPointNoise,
     alternating,

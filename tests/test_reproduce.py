@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_experiments import reporting
+from gan_experiments.analysis import tables
 from gan_experiments.config import RuntimeConfig
 from gan_experiments.data.base import Dataset, Split, to_unit
 from gan_experiments.data.mnist import fashion10k
@@ -140,12 +140,12 @@ def test_batches_show_each_image_once_an_epoch() -> None:
 
 
 def test_summaries_use_the_sample_deviation_and_count_failures() -> None:
-    summary = reporting.summarize([1.0, 2.0, None, 4.5])
+    summary = tables.summarize([1.0, 2.0, None, 4.5])
     assert (summary.mean, summary.n, summary.failed) == (2.5, 3, 1)
     assert summary.sd == pytest.approx(math.sqrt((1.5**2 + 0.5**2 + 2.0**2) / 2))
     assert str(summary) == "2.5 ± 1.8"
-    assert str(reporting.summarize([7.0])) == "7" and str(reporting.summarize([None])) == "-"
-    assert [reporting.number(x) for x in (12345.6, 0.0123456, -3.14159, None)] == ["12,346", "0.01235", "-3.142", "-"]
+    assert str(tables.summarize([7.0])) == "7" and str(tables.summarize([None])) == "-"
+    assert [tables.number(x) for x in (12345.6, 0.0123456, -3.14159, None)] == ["12,346", "0.01235", "-3.142", "-"]
 
 
 def test_a_table_of_seeds() -> None:

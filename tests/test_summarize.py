@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_experiments import labels
+from gan_experiments.analysis import naming
+from gan_experiments.analysis.sweep import main_scores, mismatches, read_run, read_sweep
 from gan_experiments.errors import UserError
 from gan_experiments.logging.records import Records
 from gan_experiments.logging.status import State, Status
-from gan_experiments.sweep import main_scores, mismatches, read_run, read_sweep
 from processes import Done, gan_train, run_in_turn, script
 from tiny import TINY
 
@@ -192,7 +192,7 @@ def test_scores_named_like_metrics_are_the_main_ones(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_names_say_what_differs_and_no_more(changes: list[dict[str, Any]], names: list[str]) -> None:
-    found = labels.label([config(seed, **change) for seed, change in enumerate(changes)])
+    found = naming.label([config(seed, **change) for seed, change in enumerate(changes)])
     assert found == names and len(set(found)) == len(found)
 
 
@@ -206,7 +206,7 @@ def test_options_are_found_again(composed: Any) -> None:
     }.items():  # fmt: skip
         value = "{}=[{}]" if group == "regularizer" else "{}={}"
         configs = [plain(composed(value.format(group, option), "schedule.images=999")) for option in options]
-        assert labels.label(configs) == options
+        assert naming.label(configs) == options
 
 
 # the table

@@ -21,9 +21,9 @@ from pathlib import Path
 
 from runs import train
 
+from gan_experiments.analysis.tables import markdown
 from gan_experiments.errors import UserError
 from gan_experiments.logging.status import State, read_status
-from gan_experiments.reporting import markdown
 
 DATASETS = {"ring": 8, "grid": 25}
 SCORES = ("modes_captured", "high_quality_share", "reverse_kl")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from runs import Outcome, check_overrides, train
 
+from gan_experiments.analysis.tables import markdown, number, summarize
 from gan_experiments.errors import UserError
-from gan_experiments.reporting import markdown, number, summarize
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

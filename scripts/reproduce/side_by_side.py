@@ -20,9 +20,9 @@ from typing import Any
 
 from runs import check_overrides, train
 
+from gan_experiments.analysis.tables import Summary, markdown, number, summarize
 from gan_experiments.errors import UserError
 from gan_experiments.logging.atomic import write_atomic
-from gan_experiments.reporting import Summary, markdown, number, summarize
 from gan_experiments.rundir import read_config
 
 TUTORIAL = Path(__file__).with_name("tutorial.py")

@@ -9,11 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, final
 
-from gan_experiments import labels
+from gan_experiments.analysis import naming
+from gan_experiments.analysis.tables import Summary, summarize
 from gan_experiments.errors import UserError
 from gan_experiments.logging.records import read_records
 from gan_experiments.logging.status import RunStatus, State, read_status
-from gan_experiments.reporting import Summary, summarize
 from gan_experiments.rundir import read_config
 
 PROVENANCE = ("dataset", "data_fingerprint", "transform", "extractor_sha256", "resize", "n_real", "n_fake", "n_floor")
@@ -126,14 +126,14 @@ def read_sweep(folder: Path) -> list[Setting]:
     known = [run for run in runs if run.config is not None]
     groups: list[tuple[dict[str, Any], list[Run]]] = []
     for run in known:
-        own = labels.setting(run.config or {})
+        own = naming.setting(run.config or {})
         same = next((group for leaves, group in groups if leaves == own), None)
         if same is None:
             groups.append((own, [run]))
         else:
             same.append(run)
-    names = labels.label([group[0].config or {} for _, group in groups])
-    keys = labels.differing_keys([leaves for leaves, _ in groups])
+    names = naming.label([group[0].config or {} for _, group in groups])
+    keys = naming.differing_keys([leaves for leaves, _ in groups])
     settings = [
         Setting(name, {key: leaves[key] for key in keys if key in leaves}, group)
         for name, (leaves, group) in zip(names, groups, strict=True)
