@@ -27,10 +27,10 @@ train: $(VENV)/installed ## train on embedded images: samples and scores in outp
 	$(BIN)/gan-train $(ARGS)
 
 test: $(VENV)/installed-dev ## run the tests (a few minutes; ARGS="-k resume")
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 $(ARGS)
 
 test-slow: $(VENV)/installed-dev ## run the learning tests too
-	$(BIN)/python -m pytest -q -m 'not gpu' $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 -m 'not gpu' $(ARGS)
 
 format: $(VENV)/installed-dev ## format the code
 	$(BIN)/ruff format src tests scripts

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gan_experiments.curves import Constant, Cosine, Linear, WarmUp, as_curve
+from gan_experiments.curves import Constant, Cosine, Linear, Proportional, WarmUp, as_curve
 from gan_experiments.errors import UserError
 
 
@@ -41,3 +41,10 @@ def test_constant_and_numbers() -> None:
 def test_nonsense_is_refused(wrong: object) -> None:
     with pytest.raises(UserError):
         wrong()  # type: ignore[operator]
+
+
+def test_proportional_grows_with_images_up_to_its_limit() -> None:
+    curve = Proportional(0.05, 10000)
+    assert [curve(images, 1) for images in (0, 1000, 200_000, 10**6)] == [0, 50, 10000, 10000]
+    with pytest.raises(UserError, match="share=0"):
+        Proportional(0, 10)

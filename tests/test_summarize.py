@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -263,6 +264,15 @@ def test_numbers_are_kept_as_json(sweep: Path) -> None:
     assert [first[key] for key in ("label", "completed", "failed", "unfinished")] == ["label_smoothing", 2, 0, 1]
     assert [run["state"] for run in last["runs"]] == ["completed", "failed", "running"]
     assert last["runs"][1]["reason"] == "parameters became NaN" and first["runs"][2]["directory"] == "10"
+
+
+def test_a_sweep_made_in_parts_is_one_sweep(sweep: Path, tmp_path: Path) -> None:
+    runs = sum(len(setting.runs) for setting in read_sweep(sweep))
+    whole = tmp_path / "whole"
+    shutil.copytree(sweep, whole / "first")
+    (whole / "first" / "0" / "wandb").mkdir()
+    (whole / "first" / "0").rename(whole / "alone")
+    assert sum(len(setting.runs) for setting in read_sweep(whole)) == runs
 
 
 def test_mistakes_are_one_line(sweep: Path, tmp_path: Path) -> None:

@@ -64,6 +64,19 @@ class Cosine(Ramp):
         return 0.5 * (1.0 - math.cos(math.pi * done))
 
 
+class Proportional(Curve):
+    """A share of the images seen, up to a limit: StyleGAN's half-life of averages, 0.05 t (Karras et al. 2020)."""
+
+    def __init__(self, share: float, limit: float) -> None:
+        if share <= 0 or limit <= 0:
+            raise UserError(f"Proportional: share={share} and limit={limit} must be positive")
+        self.share, self.limit = share, limit
+
+    def __call__(self, images: int, total: int) -> float:
+        """The smaller of the two."""
+        return min(self.share * images, self.limit)
+
+
 class WarmUp(Curve):
     """Another curve, scaled from 0 to 1 linearly over the first `over` images."""
 

@@ -143,16 +143,30 @@ def read_sweep(folder: Path) -> list[Setting]:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The run directories in `folder`, by number where they are numbered."""
+    """The run directories in `folder` and in its folders (a sweep made in parts), by number where they are numbered."""
     if is_run(folder):
         raise UserError(f"{folder}: is a single run; give the folder of a sweep, which holds one folder a run")
     try:
-        found = [path for path in folder.iterdir() if path.is_dir() and is_run(path)]
+        found = list(runs_below(folder))
     except OSError as error:
         raise UserError(f"{folder}: can't be read ({error.strerror}); give the folder of a sweep") from error
     if not found:
         raise UserError(f"{folder}: holds no runs; give the run.dir of a gan-train -m, which holds one folder a run")
-    return sorted(found, key=lambda path: (not path.name.isdigit(), int(path.name) if path.name.isdigit() else 0, path))
+    return sorted(found, key=place)
+
+
+def place(path: Path) -> tuple[Path, bool, int, Path]:
+    """What run directories are sorted by: their folder, then their number, if they have one."""
+    return path.parent, not path.name.isdigit(), int(path.name) if path.name.isdigit() else 0, path
+
+
+def runs_below(folder: Path) -> Iterator[Path]:
+    """Run directories at any depth; a run's own folders are not looked into."""
+    for path in folder.iterdir():
+        if path.is_dir() and is_run(path):
+            yield path
+        elif path.is_dir() and not path.name.startswith("."):
+            yield from runs_below(path)
 
 
 def is_run(path: Path) -> bool:
