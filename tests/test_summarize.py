@@ -266,9 +266,9 @@ def test_numbers_are_kept_as_json(sweep: Path) -> None:
     assert last["runs"][1]["reason"] == "parameters became NaN" and first["runs"][2]["directory"] == "10"
 
 
-def test_a_sweep_made_in_parts_is_one_sweep(sweep: Path, tmp_path: Path) -> None:
+def test_a_sweep_made_in_parts_is_one_sweep(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     runs = sum(len(setting.runs) for setting in read_sweep(sweep))
-    whole = tmp_path / "whole"
+    whole = tmp_path_factory.mktemp("whole")
     shutil.copytree(sweep, whole / "first")
     (whole / "first" / "0" / "wandb").mkdir()
     (whole / "first" / "0").rename(whole / "alone")
@@ -323,13 +323,14 @@ def test_values_far_apart_are_drawn_on_a_logarithmic_axis_unless_one_is_negative
 def commands(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Done]]:
     """A sweep over two rates and two seeds, of which one rate always fails, and what is said of it."""
     home = tmp_path_factory.mktemp("summarize")
+    (home / "nothing").mkdir()
     done = run_in_turn(
         {
             "sweep": gan_train(
                 "-m", *TINY, "run.dir=sweep", "run.seed=0,1", "schedule.generator.optimizer.lr=2e-4,1e30", cwd=home,
             ),
             "summarize": script("summarize.py", "sweep", "--baseline", "optimizer.lr=0.0002", cwd=home),
-            "empty": script("summarize.py", ".", cwd=home),
+            "empty": script("summarize.py", "nothing", cwd=home),
         },
         home,
     )  # fmt: skip
@@ -357,5 +358,5 @@ def test_a_folder_without_runs_is_one_line(commands: tuple[Path, dict[str, Done]
     done = commands[1]["empty"]
     assert done.code == 1 and done.out == ""
     assert done.lines == [
-        "summarize: .: holds no runs; give the run.dir of a gan-train -m, which holds one folder a run"
+        "summarize: nothing: holds no runs; give the run.dir of a gan-train -m, which holds one folder a run"
     ]
