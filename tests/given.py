@@ -109,12 +109,18 @@ def configured(kind: str, options: Sequence[str], *lines: str) -> DictConfig:
     """The configuration with options (`group/name`) and values (`key=value`) over it."""
     config: Any = copy.deepcopy(base(kind))
     OmegaConf.set_struct(config, False)
+    return OmegaConf.merge(configured_over(config, options), OmegaConf.from_dotlist(list(lines)))  # type: ignore[return-value]
+
+
+def configured_over(config: Any, options: Sequence[str]) -> Any:
+    """The configuration with options over it, each after those that its file includes."""
     for option in options:
         path = Path(conf_dir()) / f"{option}.yaml"
         at_root = path.read_text().startswith("# @package _global_")
-        node = OmegaConf.load(path)
-        config = OmegaConf.merge(config, node if at_root else {option.split("/")[0]: node})
-    return OmegaConf.merge(config, OmegaConf.from_dotlist(list(lines)))  # type: ignore[return-value]
+        node: Any = OmegaConf.load(path)
+        included = [str(place).lstrip("/") for place in node.pop("defaults", [])]
+        config = OmegaConf.merge(configured_over(config, included), node if at_root else {option.split("/")[0]: node})
+    return config
 
 
 def trainer_of(kind: str, options: Sequence[str], *lines: str) -> Trainer:

@@ -57,7 +57,7 @@ def test_a_trick_changes_what_an_experiment_sets_and_the_command_line_has_the_la
     register()
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         config = compose("config", ["run.dir=unused", "experiment=mixtures", "trick=[ema]"])
-        assert config.schedule.ema.half_life == 10000  # 5000 in the experiment
+        assert config.schedule.ema.half_life.limit == 10000  # 5000 in the experiment
         config = compose("config", ["run.dir=unused", "experiment=mixtures", "trick=[ema]", "schedule.ema.half_life=7"])
         assert config.schedule.ema.half_life == 7
 

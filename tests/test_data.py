@@ -197,7 +197,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 def test_idx_files_are_read_gzipped_or_not(tmp_path: Path, suffix: str) -> None:
     array = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
     path = tmp_path / f"images{suffix}"
-    path.write_bytes(gzip.compress(idx_bytes(array)) if suffix else idx_bytes(array))
+    path.write_bytes(gzip.compress(idx_bytes(array), mtime=0) if suffix else idx_bytes(array))
     np.testing.assert_array_equal(idx.read(path), array)
 
 
@@ -232,7 +232,7 @@ def put_official(folder: Path, suffix: str) -> None:
     for part, name in idx.FILES.items():
         array = np.zeros((3, 28, 28) if part.endswith("images") else 3, np.uint8)
         content = idx_bytes(array)
-        (folder / f"{name}{suffix}").write_bytes(gzip.compress(content) if suffix else content)
+        (folder / f"{name}{suffix}").write_bytes(gzip.compress(content, mtime=0) if suffix else content)
 
 
 @pytest.mark.parametrize("place", ["FashionMNIST/raw", "."])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from gan_experiments.errors import UserError
 from gan_experiments.logging.status import State, Status
 
 SCRIPTS = Path(__file__).parents[1] / "scripts" / "reproduce"
@@ -45,16 +45,23 @@ def test_the_plan_has_every_method_data_set_and_seed_once(tmp_path: Path) -> Non
     assert {"schedule.batch_size=300", "schedule.images=15000", "trick.packing.size=3"} <= set(pack.overrides)
 
 
-def test_the_command_trains_and_prints(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPTS / "mode_coverage.py"), "--dir", str(tmp_path), "--methods", "pacgan"]
-    again = [*command, "--seeds", "1", "--pacgan-steps", "4"]
-    done = subprocess.run([*again, "--jobs", "2"], capture_output=True, text=True, check=True, timeout=300)
-    assert done.stdout.count("(1 runs, 0 whole;") == 6
-    assert "6.3±.5 / 98.2±.2 / .45±.09" in done.stdout and "(4 of 400,000 steps)" in done.stdout
-    table = subprocess.run([*again, "--table"], capture_output=True, text=True, check=True, timeout=100)
-    assert table.stdout == done.stdout
-    wrong = subprocess.run([*command, "--seeds", "0"], capture_output=True, text=True, timeout=100, check=False)
-    assert wrong.returncode == 1 and "--seeds, --jobs and --pacgan-steps must be 1 or more" in wrong.stderr
+def test_the_command_trains_and_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "packs of 2 (PacGAN's)"
+    monkeypatch.setattr(mode_coverage, "METHODS", {name: mode_coverage.METHODS[name]})
+    command = ["mode_coverage.py", "--dir", str(tmp_path), "--methods", "pacgan", "--pacgan-steps", "4"]
+    monkeypatch.setattr(sys, "argv", [*command, "--seeds", "1", "--jobs", "2"])
+    mode_coverage.main()
+    said = capsys.readouterr().out
+    assert said.count("(1 runs, 0 whole;") == 2
+    assert "7.9±.1 / 95.6±2.0 / .07±.03" in said and f"{name} (4 of 400,000 steps)" in said
+    monkeypatch.setattr(sys, "argv", [*command, "--seeds", "1", "--table"])
+    mode_coverage.main()
+    assert capsys.readouterr().out == said
+    monkeypatch.setattr(sys, "argv", [*command, "--seeds", "0"])
+    with pytest.raises(UserError, match="--seeds, --jobs and --pacgan-steps must be 1 or more"):
+        mode_coverage.main()
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,9 @@ class Trick(nn.Module):
     pack: int = 1
     """Samples that the discriminator judges with one logit."""
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def bind(self, spec: Spec) -> None:
         """Make what is kept as long as the game, for data of this kind."""
 
