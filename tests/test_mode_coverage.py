@@ -46,19 +46,19 @@ def test_the_plan_has_every_method_data_set_and_seed_once(tmp_path: Path) -> Non
 
 
 def test_the_command_trains_and_prints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     name = "packs of 2 (PacGAN's)"
     monkeypatch.setattr(mode_coverage, "METHODS", {name: mode_coverage.METHODS[name]})
     command = ["mode_coverage.py", "--dir", str(tmp_path), "--methods", "pacgan", "--pacgan-steps", "4"]
     monkeypatch.setattr(sys, "argv", [*command, "--seeds", "1", "--jobs", "2"])
     mode_coverage.main()
-    said = capsys.readouterr().out
+    said = capfd.readouterr().out
     assert said.count("(1 runs, 0 whole;") == 2
     assert "7.9±.1 / 95.6±2.0 / .07±.03" in said and f"{name} (4 of 400,000 steps)" in said
     monkeypatch.setattr(sys, "argv", [*command, "--seeds", "1", "--table"])
     mode_coverage.main()
-    assert capsys.readouterr().out == said
+    assert capfd.readouterr().out == said
     monkeypatch.setattr(sys, "argv", [*command, "--seeds", "0"])
     with pytest.raises(UserError, match="--seeds, --jobs and --pacgan-steps must be 1 or more"):
         mode_coverage.main()
