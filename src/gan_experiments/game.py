@@ -171,7 +171,7 @@ class Game(nn.Module, ABC):
     def make(self, player: str, factory: Factory) -> nn.Module:
         """The network of `player`, as altered by the tricks."""
         for trick in self.tricks.values():
-            factory = trick.network(player, factory)
+            factory = trick.network(player, factory) if player in trick.players else factory
         return factory(self.spec)
 
     @property

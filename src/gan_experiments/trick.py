@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ class Trick(nn.Module):
 
     name: str = ""
     rank: ClassVar[int] = 0
+    players: Sequence[str] = ()
+    """Whose networks it alters."""
     pack: int = 1
     """Samples that the discriminator judges with one logit."""
 
@@ -35,7 +37,7 @@ class Trick(nn.Module):
         """Make what is kept as long as the game, for data of this kind."""
 
     def network(self, player: str, make: Factory) -> Factory:
-        """How the network of `player` is made, given how it would be; UserError when it can't be altered so."""
+        """How the network of `player`, one of `players`, is made; UserError when it can't be altered so."""
         return make
 
     def check(self, game: Game, players: Mapping[str, Player]) -> None:

@@ -6,13 +6,6 @@ import torch
 from torch import Tensor, nn
 
 
-class Staged(nn.Module):
-    """A network of `levels`, the k-th of which gives feature maps of `shapes[k]`: channels and side."""
-
-    levels: nn.ModuleList
-    shapes: list[tuple[int, int]]
-
-
 class SelfAttention(nn.Module):
     """x + gamma * W_v softmax(f(x)^T g(x)) h(x), gamma starting at 0 (Zhang et al. 2019, equations 1 to 3)."""
 

@@ -107,6 +107,7 @@ class DCGANAutoencoder(Autoencoder):
         channels, side = encoder.shapes[-1]
         self.code = nn.Linear(channels * side**2, code_dim)
         self.decoder = DCGANGenerator(spec, code_dim, width, max_width, norm, activation, init_std)
+        assert isinstance(self.decoder.output, nn.Sequential)
         self.decoder.output = self.decoder.output[:-1]  # without tanh
         initialise(self.code, init_std)
 

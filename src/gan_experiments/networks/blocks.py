@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
@@ -25,6 +25,28 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": lambda: nn.SiLU(inplace=True),
     "tanh": nn.Tanh,
 }
+
+
+class Staged(nn.Module):
+    """A network of `levels`, the k-th of which gives feature maps of `shapes[k]`: channels and side."""
+
+    levels: nn.ModuleList
+    shapes: list[tuple[int, int]]
+
+
+class StagedGenerator(Staged):
+    """Latents through the levels, then `output`."""
+
+    output: nn.Module
+    latent_dim: int
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Images (n, c, h, w) in [-1, 1] for latents (n, latent_dim)."""
+        h = z
+        for level in self.levels:
+            h = level(h)
+        images: Tensor = self.output(h)
+        return images
 
 
 LINEAR_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor, nn
+from torch import nn
 
 from gan_experiments.data.base import Spec
-from gan_experiments.game import Verdict
-from gan_experiments.networks.attention import Staged
+from gan_experiments.networks.blocks import (
+    Staged,
+    StagedGenerator,
+    has_bias,
+    image_shape,
+    initialise,
+    normalisation,
+    normalise_spectrally,
+)
 from gan_experiments.networks.blocks import activation as make_activation
-from gan_experiments.networks.blocks import has_bias, image_shape, initialise, normalisation, normalise_spectrally
 from gan_experiments.networks.heads import Headed
 
 SMALLEST, LARGEST = 8, 128
 
 
-class DCGANGenerator(Staged):
+class DCGANGenerator(StagedGenerator):
     """Latents projected to 4x4, then doubled by transposed 4x4 convolutions of stride 2 up to the side of the data.
 
     `width` is the number of channels at the last hidden resolution; it doubles with each halving, up to `max_width`.
@@ -57,16 +63,8 @@ class DCGANGenerator(Staged):
         if spectral_norm:
             normalise_spectrally(self)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Images (n, c, h, w) in [-1, 1] for latents (n, latent_dim)."""
-        h = z
-        for level in self.levels:
-            h = level(h)
-        images: Tensor = self.output(h)
-        return images
 
-
-class DCGANDiscriminator(Staged, Headed):
+class DCGANDiscriminator(Headed, Staged):
     """4x4 convolutions of stride 2 down to 4x4, then one logit; features are the levels after their activation.
 
     `width` is the number of channels after the first convolution; it doubles with each halving, up to `max_width`.
@@ -104,11 +102,3 @@ class DCGANDiscriminator(Staged, Headed):
         initialise(self, init_std)
         if spectral_norm:
             normalise_spectrally(self)
-
-    def forward(self, images: Tensor) -> Verdict:
-        """Logits (n,) and one feature map (n, c, h, w) a level for images (n, c, h, w)."""
-        h, features = images, []
-        for level in self.levels:
-            h = level(h)
-            features.append(h)
-        return Verdict(self.head(h.flatten(1)).squeeze(1), tuple(features))

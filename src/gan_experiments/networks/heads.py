@@ -8,12 +8,30 @@ import torch
 from torch import Tensor, nn
 
 from gan_experiments.errors import UserError
+from gan_experiments.game import Verdict
 
 
 class Headed(nn.Module):
-    """A discriminator whose `head` maps its last features, flattened (n, d), to the logit."""
+    """A discriminator of `levels`, whose `head` maps the last level, flattened (n, d), to the logit."""
 
+    levels: nn.ModuleList
     head: nn.Module
+
+    def forward(self, samples: Tensor) -> Verdict:
+        """Logits (n,) and the levels' outputs (n, ...) for samples (n, ...)."""
+        h, features = samples, []
+        for level in self.levels:
+            h = level(h)
+            features.append(h)
+        return Verdict(self.head(h.flatten(1)).squeeze(1), tuple(features))
+
+
+class HeadedPoints(Headed):
+    """The same on samples flattened at the start."""
+
+    def forward(self, samples: Tensor) -> Verdict:
+        """Logits (n,) and hidden layers (n, width) for samples (n, ...)."""
+        return super().forward(samples.flatten(1))
 
 
 class BatchStatistic(nn.Module):

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from gan_experiments.data.base import Spec
-from gan_experiments.game import Verdict
 from gan_experiments.networks.blocks import activation as make_activation
 from gan_experiments.networks.blocks import initialise, normalise_spectrally
-from gan_experiments.networks.heads import Headed
+from gan_experiments.networks.heads import HeadedPoints
 
 
 class MLPGenerator(nn.Module):
@@ -51,7 +50,7 @@ class MLPGenerator(nn.Module):
         return samples
 
 
-class MLPDiscriminator(Headed):
+class MLPDiscriminator(HeadedPoints):
     """Samples, flattened, through fully connected layers to a logit; features are the hidden layers."""
 
     def __init__(
@@ -74,14 +73,6 @@ class MLPDiscriminator(Headed):
         if spectral_norm:
             normalise_spectrally(self)
 
-    def forward(self, samples: Tensor) -> Verdict:
-        """Logits (n,) and hidden layers (n, width) for samples (n, ...)."""
-        h, features = samples.flatten(1), []
-        for level in self.levels:
-            h = level(h)
-            features.append(h)
-        return Verdict(self.head(h).squeeze(1), tuple(features))
-
 
 class Maxout(nn.Module):
     """The largest of `pieces` linear maps, for each of `out_features` outputs (Goodfellow et al. 2013)."""
@@ -99,7 +90,7 @@ class Maxout(nn.Module):
         return largest
 
 
-class MaxoutDiscriminator(Headed):
+class MaxoutDiscriminator(HeadedPoints):
     """Samples, flattened, through maxout layers to a logit; PacGAN's for mixtures (Lin et al. 2018, section 4.1)."""
 
     def __init__(
@@ -110,11 +101,3 @@ class MaxoutDiscriminator(Headed):
         self.levels = nn.ModuleList(Maxout(*pair, pieces) for pair in zip(sizes, sizes[1:], strict=False))
         self.head = nn.Linear(sizes[-1], 1)
         initialise(self, init_std)
-
-    def forward(self, samples: Tensor) -> Verdict:
-        """Logits (n,) and hidden layers (n, width) for samples (n, ...)."""
-        h, features = samples.flatten(1), []
-        for level in self.levels:
-            h = level(h)
-            features.append(h)
-        return Verdict(self.head(h).squeeze(1), tuple(features))

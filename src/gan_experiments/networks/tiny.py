@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 
-from torch import Tensor, nn
+from torch import nn
 
 from gan_experiments.data.base import Spec
-from gan_experiments.game import Verdict
-from gan_experiments.networks.attention import Staged
-from gan_experiments.networks.blocks import image_shape, initialise
+from gan_experiments.networks.blocks import Staged, StagedGenerator, image_shape, initialise
 from gan_experiments.networks.heads import Headed
 
 SMALLEST, LARGEST = 8, 128
 
 
-class TinyGenerator(Staged):
+class TinyGenerator(StagedGenerator):
     """A linear map to 4x4, transposed 3x3 convolutions of stride 2 up to the data's side, a 3x3 convolution, tanh.
 
     `width` is the number of channels at the data's side, doubled with each halving. Batch norm and ReLU at every level.
@@ -39,16 +37,8 @@ class TinyGenerator(Staged):
         self.output = nn.Sequential(nn.Conv2d(widths[-1], channels, 3, 1, 1), nn.Tanh())
         initialise(self, init_std)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Images (n, c, h, w) in [-1, 1] for latents (n, latent_dim)."""
-        h = z
-        for level in self.levels:
-            h = level(h)
-        images: Tensor = self.output(h)
-        return images
 
-
-class TinyDiscriminator(Staged, Headed):
+class TinyDiscriminator(Headed, Staged):
     """Three 3x3 convolutions of stride 2, each with batch norm (also the first) and leaky ReLU 0.3; then one logit.
 
     `width` is the number of channels of the first, doubled by each further one: a quarter or half of the generator's.
@@ -65,11 +55,3 @@ class TinyDiscriminator(Staged, Headed):
             before = after
         self.head = nn.Linear(before * self.shapes[-1][1] ** 2, 1)
         initialise(self, init_std)
-
-    def forward(self, images: Tensor) -> Verdict:
-        """Logits (n,) and one feature map (n, c, h, w) a level for images (n, c, h, w)."""
-        h, features = images, []
-        for level in self.levels:
-            h = level(h)
-            features.append(h)
-        return Verdict(self.head(h.flatten(1)).squeeze(1), tuple(features))

@@ -23,10 +23,10 @@ def squared_norm(slope: Tensor) -> Tensor:
     return slope.flatten(1).square().sum(1)
 
 
-class ZeroCentred(Term):
-    """1/2 <|grad D|^2> at one set of samples; with weight gamma this is gamma/2 <|grad D|^2>."""
+class AtOneSet(Term):
+    """A penalty on the slope at one set of samples."""
 
-    def __init__(self, at: str, player: str = "discriminator", weight: float | Curve = 1.0, every: int = 1) -> None:
+    def __init__(self, at: str, player: str, weight: float | Curve, every: int) -> None:
         super().__init__(player, weight, every)
         self.at = at
 
@@ -34,6 +34,10 @@ class ZeroCentred(Term):
     def watches(self) -> tuple[str, ...]:
         """The one set."""
         return (self.at,)
+
+
+class ZeroCentred(AtOneSet):
+    """1/2 <|grad D|^2>; with weight gamma this is gamma/2 <|grad D|^2>."""
 
     def __call__(self, round: Round) -> Tensor:
         """Half the mean squared norm of the slope."""
@@ -95,7 +99,7 @@ class GradientPenalty(Term):
         return distance.relu() if self.one_sided else distance
 
 
-class MaxGradient(Term):
+class MaxGradient(AtOneSet):
     """max over the batch of |grad D|^2 at one set of samples (Zhou et al. 2019, Lipschitz GANs: MaxGP).
 
     Only the steepest sample counts, so that the penalty bounds the Lipschitz constant and not the mean slope.
@@ -108,13 +112,7 @@ class MaxGradient(Term):
         weight: float | Curve = 10.0,
         every: int = 1,
     ) -> None:
-        super().__init__(player, weight, every)
-        self.at = at
-
-    @property
-    def watches(self) -> tuple[str, ...]:
-        """The one set."""
-        return (self.at,)
+        super().__init__(at, player, weight, every)
 
     def __call__(self, round: Round) -> Tensor:
         """The largest squared norm of the slope."""

@@ -66,6 +66,7 @@ class VariationalBottleneck(Trick):
     """
 
     rank = 15  # after layers that widen the head, before wrappers of the whole network
+    players = ("discriminator",)
 
     def __init__(self, code: int = 256) -> None:
         super().__init__()
@@ -74,10 +75,6 @@ class VariationalBottleneck(Trick):
         self.code, self.noise = code, Noise()
 
     def network(self, player: str, make: Factory) -> Factory:
-        """The discriminator with a bottleneck."""
-        return self.narrowed(make) if player == "discriminator" else make
-
-    def narrowed(self, make: Factory) -> Factory:
         """The network with its last linear map replaced."""
 
         def made(spec: Spec) -> nn.Module:

@@ -38,11 +38,10 @@ class ClassHead(Trick):
     """Gives the discriminator's head one logit a class of the data (Salimans et al. 2016, section 5)."""
 
     rank = 30
+    players = ("discriminator",)
 
     def network(self, player: str, make: Factory) -> Factory:
         """The discriminator with a wider end."""
-        if player != "discriminator":
-            return make
 
         def classifying(spec: Spec) -> nn.Module:
             if len(spec.classes) < 2:

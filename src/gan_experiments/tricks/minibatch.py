@@ -17,11 +17,10 @@ class BatchAware(Trick):
     """Gives the discriminator's head a statistic of the batch."""
 
     rank = 10
+    players = ("discriminator",)
 
     def network(self, player: str, make: Factory) -> Factory:
         """The discriminator with a wider head."""
-        if player != "discriminator":
-            return make
 
         def widened(spec: Spec) -> nn.Module:
             return widen_head(make(spec), self.statistic, f"trick {self.name}")

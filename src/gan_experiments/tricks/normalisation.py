@@ -90,8 +90,6 @@ class ReferenceNorm(Trick):
 
     def network(self, player: str, make: Factory) -> Factory:
         """The network on a reference batch, if it has batch norms."""
-        if player not in self.players:
-            return make
 
         def referenced(spec: Spec) -> nn.Module:
             network = make(spec)

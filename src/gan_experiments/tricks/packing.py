@@ -33,6 +33,7 @@ class Packing(Trick):
     """
 
     rank = 50
+    players = ("discriminator",)
 
     def __init__(self, size: int = 2) -> None:
         super().__init__()
@@ -42,8 +43,6 @@ class Packing(Trick):
 
     def network(self, player: str, make: Factory) -> Factory:
         """The discriminator made for packed samples."""
-        if player != "discriminator":
-            return make
 
         def packed(spec: Spec) -> nn.Module:
             first, *others = spec.shape

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.networks.attention import SelfAttention, Staged
-from gan_experiments.networks.blocks import LINEAR_MAPS, normalise_spectrally
+from gan_experiments.networks.attention import SelfAttention
+from gan_experiments.networks.blocks import LINEAR_MAPS, Staged, normalise_spectrally
 from gan_experiments.trick import Factory, Trick
 
 PLAYERS = ("discriminator", "generator")
@@ -35,8 +35,6 @@ class SpectralNorm(Trick):
 
     def network(self, player: str, make: Factory) -> Factory:
         """The network with all its linear maps normalised."""
-        if player not in self.players:
-            return make
         return lambda spec: normalise_spectrally(make(spec), self.iterations, f"trick {self.name}")
 
 
@@ -51,8 +49,6 @@ class Attention(Trick):
 
     def network(self, player: str, make: Factory) -> Factory:
         """The network with attention in its level of that side; half the side of the data by default."""
-        if player not in self.players:
-            return make
 
         def attentive(spec: Spec) -> nn.Module:
             network = make(spec)
@@ -89,11 +85,10 @@ class NoiseInjection(Trick):
     """Noise after each hidden linear map of the generator, by learned amounts (Karras et al. 2019, StyleGAN)."""
 
     rank = 0
+    players = ("generator",)
 
     def network(self, player: str, make: Factory) -> Factory:
         """The generator with noise layers."""
-        if player != "generator":
-            return make
 
         def noisy(spec: Spec) -> nn.Module:
             network = make(spec)
