@@ -21,6 +21,8 @@ from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.heads import MinibatchDiscrimination, MinibatchStddev
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_experiments.objectives.adversarial import Hinge, NonSaturating
+from gan_experiments.runtime import Runtime
+from gan_experiments.sampling import draw
 from gan_experiments.trick import Trick
 from gan_experiments.tricks import pipeline, views
 from gan_experiments.tricks.adaptive import AdaptiveAugmentation, PseudoReals
@@ -29,6 +31,7 @@ from gan_experiments.tricks.normalisation import ReferenceNorm, VirtualBatchNorm
 from gan_experiments.tricks.packing import Packing
 from gan_experiments.tricks.samples import Replay, TopK
 from gan_experiments.tricks.surgery import Attention, NoiseInjection, NoiseLayer, SpectralNorm
+from given import trainer_of
 
 IMAGES = Spec((1, 8, 8), tuple("abc"))
 LARGER = Spec((1, 16, 16))
@@ -209,6 +212,20 @@ class TestLayers:
         assert sum(isinstance(m, NoiseLayer) for m in owner.generator.modules()) == 1  # of two maps
         assert not any(isinstance(m, NoiseLayer) for m in owner.discriminator.modules())
 
+    def test_samples_with_noise_can_be_drawn_again(self) -> None:
+        owner = game(NoiseInjection())
+        for layer in owner.generator.modules():
+            if isinstance(layer, NoiseLayer):
+                nn.init.constant_(layer.scale, 1.0)
+        runtime = Runtime(CPU, "float32", False, 1, False, True)
+        draws = []
+        for number, seed in enumerate((5, 5, 6)):
+            torch.manual_seed(number)  # whatever has been drawn before
+            draws.append(draw(owner, 4, seeding.generator(seed, "z"), runtime))
+        assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+        latents = owner.latents(4, seeding.generator(5, "z"))
+        assert not torch.equal(owner.sample(latents), owner.sample(latents))
+
 
 class TestViews:
     def test_instance_noise_is_on_both_sides_in_both_moves_and_anneals(self) -> None:
@@ -233,6 +250,15 @@ class TestViews:
         grey = torch.rand(6, 1, 8, 8)
         ratio = views.color(grey, random).std((1, 2, 3)) / grey.std((1, 2, 3))
         assert ratio.min() >= 0.5 and ratio.max() <= 1.5 and ratio.std() > 0.05
+
+    def test_saturation_scales_colour_by_up_to_two(self) -> None:
+        images = torch.rand(400, 3, 4, 4)
+        out = views.color(images, seeding.generator(0, "x"))
+        grey, shown = images.mean(1), out.mean(1)
+        contrast = (shown[:, 0, 0] - shown[:, 1, 1]) / (grey[:, 0, 0] - grey[:, 1, 1])
+        colour = (out[:, 0] - shown)[:, 0, 0] / (images[:, 0] - grey)[:, 0, 0] / contrast
+        assert colour.min() > -0.01 and colour.max() < 2.01
+        assert colour.std().item() == pytest.approx(2 / math.sqrt(12), rel=0.1)
 
     def test_translation_moves_by_up_to_an_eighth_with_zeros_coming_in(self) -> None:
         images = torch.ones(200, 1, 16, 16)
@@ -300,6 +326,40 @@ class TestPipeline:
         slopes = ((single[:, 0, 0, 0] - single[:, 0, 1, 1]) / (grey[:, 0, 0, 0] - grey[:, 0, 1, 1])).sign()
         assert 0.3 < (slopes < 0).float().mean() < 0.7  # half of the images are negatives
 
+    def test_colour_matrices_turn_scale_and_mirror_about_the_grey_axis(self) -> None:
+        zero, one = torch.zeros(1), torch.ones(1)
+        third = pipeline.colour_matrices(zero, one * 2 * math.pi / 3, one)[0]
+        torch.testing.assert_close(third, torch.eye(3).roll(1, 0), atol=1e-6, rtol=0)  # red to green to blue
+        red = torch.tensor([1.0, 0.0, 0.0])
+        torch.testing.assert_close(pipeline.colour_matrices(zero, zero, zero)[0] @ red, torch.full((3,), 1 / 3))
+        mirrored = pipeline.colour_matrices(one, zero, one)[0] @ red
+        torch.testing.assert_close(mirrored, red - 2 / 3)
+        torch.testing.assert_close(pipeline.colour_matrices(zero, zero, 2 * one)[0] @ red, 2 * red - 1 / 3)
+
+    def test_contrast_and_brightness_have_the_papers_spread(self) -> None:
+        flat = torch.zeros(4000, 1, 1, 2)
+        flat[..., 1] = 1
+        out = pipeline.recolor(flat, torch.tensor(1.0), seeding.generator(0, "x")).flatten(1)
+        contrast = (out[:, 1] - out[:, 0]).abs()
+        assert contrast.log2().std().item() == pytest.approx(0.5, rel=0.05)
+        assert (out[:, 0].abs() / contrast).square().mean().sqrt().item() == pytest.approx(0.2, rel=0.05)
+
+    def test_geometry_has_the_papers_spread_and_chance(self) -> None:
+        def drawn(probability: float) -> Tensor:
+            dice = pipeline.Dice(8000, torch.tensor(probability), seeding.generator(0, "x"))
+            return pipeline.geometric_matrices(dice, 16, 16)
+
+        always, half = drawn(1.0), drawn(0.5)
+        linear = always[:, :2, :2]
+        assert (linear.det().log2() / 2).std().item() == pytest.approx(0.2, rel=0.05)
+        values = torch.linalg.svdvals(linear)
+        stretch = (values[:, 0] / values[:, 1]).log2() / 2  # the absolute value of a normal draw
+        assert stretch.square().mean().sqrt().item() == pytest.approx(0.2, rel=0.05)
+        shift = torch.linalg.solve(linear, always[:, :2, 2])
+        assert shift.std(0).tolist() == pytest.approx([2, 2], rel=0.05)
+        turned = half[:, 0, 1].abs() > 1e-7
+        assert turned.float().mean().item() == pytest.approx(0.5, abs=0.03)
+
 
 class Sure(nn.Module):
     """A discriminator with one logit for everything."""
@@ -310,6 +370,17 @@ class Sure(nn.Module):
 
     def forward(self, samples: Tensor) -> Verdict:
         return Verdict(self.logit.expand(len(samples)))
+
+
+class Quarters(nn.Module):
+    """A discriminator that takes three of four samples for real."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, samples: Tensor) -> Verdict:
+        return Verdict(self.scale * torch.tensor([1.0, 1.0, 1.0, -1.0]).repeat(len(samples) // 4))
 
 
 def adapted(trick: Any, logit: float, moves: int) -> float:
@@ -324,6 +395,25 @@ class TestAdaptive:
         assert adapted(AdaptiveAugmentation(), 3.0, 4) == pytest.approx(5.12e-4)  # 64 * 4 / 500,000
         assert adapted(AdaptiveAugmentation(), 3.0, 7) == pytest.approx(5.12e-4)
         assert adapted(AdaptiveAugmentation(), 3.0, 8) == pytest.approx(2 * 5.12e-4)
+
+    def test_the_target_is_the_mean_sign_at_which_it_turns(self) -> None:
+        for target, risen in ((0.3, True), (0.7, False)):  # three quarters of the logits are positive: a mean of 0.5
+            trick = AdaptiveAugmentation(target=target)
+            owner = UnconditionalGame(
+                IMAGES, lambda s: DCGANGenerator(s, 3, 4), lambda s: Quarters(), [named(trick, "a")]
+            )
+            trick.probability.fill_(0.5)
+            for move in range(4):
+                trick.after_move(deal(owner, seed=move), lambda name, value: None)
+            assert (trick.probability > 0.5) == risen
+
+    def test_the_trainer_lets_it_see_every_move(self) -> None:
+        trainer = trainer_of("points", ["trick/apa"], "trick.apa.length=50", "trick.apa.target=-0.99")
+        for _ in range(8):
+            trainer.step()
+        trick = trainer.game.tricks["apa"]
+        assert isinstance(trick, PseudoReals) and trick.probability > 0
+        assert "trick/apa_probability" in trainer.meter.sums
 
     def test_it_stays_between_zero_and_one(self) -> None:
         assert adapted(AdaptiveAugmentation(), -3.0, 8) == 0
@@ -354,8 +444,8 @@ class TestAdaptive:
 
 
 class TestSamples:
-    def test_the_pool_fills_first_then_half_of_the_batch_is_former_samples(self) -> None:
-        trick = Replay(32, 0.5)
+    def test_the_pool_fills_first_then_a_share_of_the_batch_is_former_samples(self) -> None:
+        trick = Replay(32, 0.25)
         owner = game(trick, spec=POINTS)
         fresh = torch.arange(8.0)[:, None].expand(8, 2)
         for move in range(4):
@@ -368,7 +458,7 @@ class TestSamples:
             counts.append(former.sum().item())
             kept = (trick.pool[:, 0] >= 10 * move).sum().item()
             assert kept == former.sum()  # a new sample is in the pool for every one that came out
-        assert sum(counts) / len(counts) == pytest.approx(4, abs=0.6)
+        assert sum(counts) / len(counts) == pytest.approx(2, abs=0.6)
         assert len({float(v) for v in trick.pool[:, 0]}) == 32  # each sample once
 
     def test_the_generators_moves_are_its_own(self) -> None:
@@ -403,6 +493,11 @@ class TestLabels:
         # The reference's example: l = (2, 0, -1) has Z = 2.1698460.
         assert torch.tensor([2.0, 0.0, -1.0]).logsumexp(0).item() == pytest.approx(2.1698460)
         assert "classes" in owner.deals()
+
+    def test_without_features_the_discriminator_is_undecided(self) -> None:
+        owner = game(named(ClassHead(), "labels"), spec=POINTS)
+        bias = owner.discriminator.network.head[-1].bias  # type: ignore[index, union-attr]
+        assert bias.logsumexp(0).item() == pytest.approx(0, abs=1e-6)  # type: ignore[operator, union-attr]
 
     def test_classification_is_the_cross_entropy_of_real_labels(self) -> None:
         owner = game(named(ClassHead(), "labels"), spec=POINTS)

@@ -123,13 +123,16 @@ def recolor(images: Tensor, probability: Tensor, random: torch.Generator) -> Ten
     images = (images + brightness.view(shape)) * contrast.view(shape)
     if channels != 3:  # grey: reflecting the luma is a change of sign, hue and saturation have nothing to change
         return images * (1 - 2 * luma.view(shape))
-    axis = torch.full((3, 1), 1 / math.sqrt(3), device=images.device)
-    grey = axis @ axis.T
-    identity = torch.eye(3, device=images.device)
+    mixed: Tensor = torch.einsum("nij,njhw->nihw", colour_matrices(luma, hue, saturation), images)
+    return mixed
+
+
+def colour_matrices(luma: Tensor, hue: Tensor, saturation: Tensor) -> Tensor:
+    """(n, 3, 3): luma mirrored where `luma` is 1, then a turn of `hue` about the grey axis, then colour scaled."""
+    identity = torch.eye(3, device=hue.device)
+    grey = torch.full((3, 3), 1 / 3, device=hue.device)  # the projection on the grey axis
     flip = identity - 2 * luma.view(-1, 1, 1) * grey
-    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=images.device) / math.sqrt(3)
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=hue.device) / math.sqrt(3)
     cos, sin = hue.cos().view(-1, 1, 1), hue.sin().view(-1, 1, 1)
     turn = cos * identity + sin * cross + (1 - cos) * grey
-    colour = grey + (identity - grey) * saturation.view(-1, 1, 1)
-    mixed: Tensor = torch.einsum("nij,njhw->nihw", colour @ turn @ flip, images)
-    return mixed
+    return (grey + (identity - grey) * saturation.view(-1, 1, 1)) @ turn @ flip
