@@ -1,85 +1,186 @@
-"""Score a run's generator with any metrics; needs only the run's directory (and its data).
+"""Score a run, all runs of a sweep, checkpoints of a run, or stored images, with any metrics.
 
-python scripts/evaluate.py RUN                                 the run's own metrics
-python scripts/evaluate.py RUN --metric fid kid --samples 5000
-python scripts/evaluate.py RUN --extractor inception --seed 1 --raw --json scores.json
+python scripts/evaluate.py RUN                                          the run's own metrics
+python scripts/evaluate.py RUN --metric fid kid --samples 5000 --seed 1 --json scores.json
+python scripts/evaluate.py RUN --checkpoints all                        a row a checkpoint; 1000:5000 for some (steps)
+python scripts/evaluate.py SWEEP --raw                                  a row a run; live weights
+python scripts/evaluate.py images/ --dataset cifar10 --extractor inception
+python scripts/evaluate.py images/ --reference others/ --extractor efficientnet_lite0 --size 64
+python scripts/evaluate.py samples.npz --dataset folder --metric fid dataset.path=photos dataset.size=64
+
+Images are a folder (with one subfolder a class, if they have classes) or an .npz: uint8 (n, h, w, c) or (n, c, h, w)
+as arr_0, images or samples, labels as arr_1 or labels. They are compared with the training part of a data set, whose
+held-out part gives the floor, or with a folder or an .npz of which the share --held-out does. Arguments key=value
+change the configuration. The exit code is 1 if anything could not be scored; the rest is scored all the same.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from gan_experiments.analysis.tables import markdown, number
 from gan_experiments.errors import UserError
+from gan_experiments.logging import strict_json
+from gan_experiments.logging.atomic import write_atomic
+
+if TYPE_CHECKING:
+    from gan_experiments.analysis.scoring import Row
+    from gan_experiments.metrics.score import Score
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="directory of a run")
-    parser.add_argument("--metric", nargs="+", help="names of conf/metric options (those of the run)")
-    parser.add_argument("--extractor", help="name of a conf/extractor option (that of the run)")
-    parser.add_argument("--samples", type=int, help="number of generated samples (as in the run)")
-    parser.add_argument("--seed", type=int, help="of the latents (as in the run)")
-    parser.add_argument("--raw", action="store_true", help="live weights rather than their moving average")
-    parser.add_argument("--json", type=Path, help="write the scores' full records here")
-    return parser.parse_args()
+    add = parser.add_argument
+    add("target", type=Path, help="a run, a folder of runs, a folder of images, or an .npz file")
+    add("overrides", nargs="*", metavar="key=value", help="values of the configuration")
+    add("--reference", type=Path, metavar="PATH", help="folder or .npz of real images")
+    add("--dataset", metavar="NAME", help="conf/dataset option to compare with (that of the run)")
+    add("--metric", nargs="+", metavar="NAME", help="conf/metric options (those of the run; fast for images)")
+    add("--extractor", nargs="+", metavar="NAME", help="conf/extractor options (those of the run)")
+    add("--samples", type=int, metavar="N", help="how many to score (as in the run; all images)")
+    add("--seed", type=int, metavar="S", help="of latents and choices (as in the run)")
+    add("--raw", action="store_true", help="live weights rather than their moving average")
+    add("--draws", type=int, metavar="K", help="sets of samples; from 2 on scores are their means")
+    add("--checkpoints", metavar="all|FROM:TO", help="score these states of the run (steps)")
+    add("--split", choices=["train", "held_out"], default="train", help="the part to compare with (%(default)s)")
+    add("--size", type=int, metavar="PIXELS", help="crop folders of images to squares and resize them")
+    add("--held-out", type=float, default=0.1, metavar="SHARE", help="of the reference, for the floor (%(default)s)")
+    add("--no-labels", action="store_true", help="ignore class folders and labels of images")
+    add("--json", type=Path, metavar="OUT", help="write the scores' full records here")
+    add("--pictures", type=Path, metavar="DIR", help="write the metrics' pictures here")
+    arguments = parser.parse_intermixed_args()
+    # Names may swallow what follows them.
+    for names in (arguments.metric, arguments.extractor):
+        values = [name for name in names or () if "=" in name]
+        arguments.overrides += values
+        for value in values:
+            names.remove(value)
+    return arguments
 
 
-def chosen_groups(arguments: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
-    """The run's configuration with metric and extractor replaced where the command line says so."""
-    from gan_experiments.config import compose_option
-
-    result = dict(config)
-    data = config["run"]["data"]
-    if arguments.metric:
-        result["metric"] = {}
-        for name in arguments.metric:
-            result["metric"] |= compose_option("metric", name, data)
-    if arguments.extractor:
-        result["extractor"] = compose_option("extractor", arguments.extractor, data)
-    result["evaluation"] = {**config["evaluation"]}
-    if arguments.samples is not None:
-        result["evaluation"]["samples"] = arguments.samples
-    result["run"] = {**config["run"], "objective": None}
-    if arguments.seed is not None:
-        result["run"]["seed"] = arguments.seed
-    return result
+def arrow(score: Score) -> str:
+    """Which way is better."""
+    return "↑" if score.higher_is_better else "↓"
 
 
-def main() -> None:
-    """Print a table of scores and, if asked, write their records."""
-    arguments = parse()
-    from omegaconf import OmegaConf
+def spell(interval: tuple[float, float] | None) -> str:
+    """For example `12.1 to 12.9`."""
+    return "-" if interval is None else f"{interval[0]:.5g} to {interval[1]:.5g}"
 
-    from gan_experiments.config import build, typed
-    from gan_experiments.experiment import build_evaluator
-    from gan_experiments.inference import load_generator
-    from gan_experiments.rundir import read_config
-    from gan_experiments.runtime import applied
 
-    trained = load_generator(arguments.run, arguments.raw)
-    settings = typed(OmegaConf.create(chosen_groups(arguments, read_config(arguments.run))))
-    with applied(trained.runtime):
-        evaluator = build_evaluator(settings, build(settings.dataset, "dataset"), trained.runtime)
-        scores = evaluator.evaluate(trained.draw, trained.weights, trained.images, trained.step)
-    print(f"{arguments.run}: {trained.weights} weights after {trained.images:,} images")
-    print(f"{'score':<20}{'value':>12}{'held-out real':>16}{'real / fake':>18}  extractor")
-    for name, score in scores.items():
-        counts = f"{score.n_real} / {score.n_fake}"
-        print(
-            f"{name:<20}{score.value:>12.5g}{score.floor:>16.5g}{counts:>18}  {score.extractor} "
-            f"{score.extractor_sha256[:8]}"
+def network(score: Score) -> str:
+    """The extractor with the first letters of its hash."""
+    return f"{score.extractor} {score.extractor_sha256[:8]}".strip()
+
+
+def counts(score: Score) -> str:
+    """Numbers of real and of generated samples."""
+    draws = f" x {score.draws}" if score.draws > 1 else ""
+    return f"{score.n_real:,} / {score.n_fake:,}{draws}"
+
+
+def floor(score: Score) -> float | None:
+    """The number for real data: that of held-out samples, or the metric's own."""
+    return score.real if score.floor is None else score.floor
+
+
+def spell_floor(score: Score) -> str:
+    """The number for real data, with their number where it isn't that of the scored ones: some scores depend on it."""
+    value = floor(score)
+    return number(value) + ("" if value is None or score.n_floor in (0, score.n_fake) else f" (n {score.n_floor:,})")
+
+
+def one(row: Row) -> str:
+    """A row a score, for one target."""
+    rows = [
+        [f"{name} {arrow(score)}", f"{score.value:.5g}", spell(score.interval), spell_floor(score), counts(score),
+         network(score)]
+        for name, score in row.scores.items()
+    ]  # fmt: skip
+    return markdown(["score", "value", "95 % interval", "held-out real", "real / fake", "extractor"], rows)
+
+
+def several(rows: Sequence[Row]) -> str:
+    """A row a target, a column a score, and below how they were made."""
+    first = {name: score for row in reversed(rows) for name, score in row.scores.items()}
+    header = ["target", "weights", "images", *(f"{name} {arrow(score)}" for name, score in first.items())]
+    body = [
+        [row.target, row.weights, f"{row.images:,}", *(cell(row.scores.get(name)) for name in first)]
+        for row in rows
+        if not row.error
+    ]
+    return "\n".join([markdown(header, body), "", *(f"- {line}" for line in provenance(rows, first))])
+
+
+def cell(score: Score | None) -> str:
+    """Value and interval."""
+    if score is None:
+        return "-"
+    return f"{score.value:.5g}" + ("" if score.interval is None else f" ({spell(score.interval)})")
+
+
+def provenance(rows: Sequence[Row], names: Sequence[str] | dict[str, Score]) -> Iterator[str]:
+    """How each score was made, once for all rows that agree."""
+    for name in names:
+        scores = [row.scores[name] for row in rows if name in row.scores]
+        texts = dict.fromkeys(
+            f"held-out real {spell_floor(score)}, real / fake {counts(score)}, {score.dataset}, {network(score)}"
+            for score in scores
         )
-    if arguments.json:
-        arguments.json.write_text(json.dumps({name: s.to_record() for name, s in scores.items()}, indent=2) + "\n")
+        yield f"{name}: {'; or '.join(texts)}"
+
+
+def origin(row: Row) -> str:
+    """Where a target's samples come from, or for stored ones, what they were compared with."""
+    if row.weights != "stored":
+        return f": {row.weights} weights after {row.images:,} images"
+    score = next(iter(row.scores.values()), None)
+    return "" if score is None else f" against {score.dataset} ({score.transform})"
+
+
+def save_pictures(rows: Sequence[Row], folder: Path) -> None:
+    """Write each row's pictures, in a folder of its own where there are several rows."""
+    from gan_experiments.pictures import save_png
+
+    for place, row in enumerate(rows):
+        own = folder if len(rows) == 1 else folder / f"{place:03d}-{Path(row.target).stem}"
+        for name, picture in row.pictures.items():
+            save_png(own / f"{name}.png", picture.permute(1, 2, 0).cpu().contiguous().numpy())
+            print(own / f"{name}.png")
+
+
+def main() -> int:
+    """Print a table of scores, write records and pictures if asked, and return the exit code."""
+    arguments = vars(parse())
+    target, out, folder = (arguments.pop(name) for name in ("target", "json", "pictures"))
+    from gan_experiments.analysis.choices import Choice
+    from gan_experiments.analysis.scoring import Scorer
+
+    names = {"metric": "metrics", "extractor": "extractors"}
+    chosen = {names.get(name, name): value for name, value in arguments.items() if name != "no_labels"}
+    rows = []
+    for row in Scorer(Choice(**chosen, labels=not arguments["no_labels"])).score(target):
+        rows.append(row)
+        if row.error:
+            print(f"evaluate: {row.target}: not scored: {row.error}", file=sys.stderr, flush=True)
+    if len(rows) == 1 and not rows[0].error:
+        print(f"{rows[0].target}{origin(rows[0])}\n\n{one(rows[0])}")
+    elif any(row.scores for row in rows):
+        print(several(rows))
+    if out:
+        write_atomic(out, strict_json.dumps([row.to_record() for row in rows], indent=2) + "\n")
+    if folder:
+        save_pictures(rows, folder)
+    return 1 if any(row.error for row in rows) else 0
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except UserError as error:
         sys.exit(f"evaluate: {error}")

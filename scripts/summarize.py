@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from gan_experiments.analysis.figures import blank, save
-from gan_experiments.analysis.sweep import Difference, Run, Setting, main_scores, mismatches, read_sweep
+from gan_experiments.analysis.sweep import UNFINISHED, Difference, Run, Setting, main_scores, mismatches, read_sweep
 from gan_experiments.analysis.tables import markdown, number, summarize
 from gan_experiments.errors import UserError
 from gan_experiments.logging import strict_json
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-UNFINISHED = (State.RUNNING, State.STOPPED)
 PANEL_INCHES, ROW_INCHES = 4.2, 0.36
 DOT, BAR, FLOOR, BASELINE = "#2f6db5", "#111111", "#c0392b", "#777777"
 WIDE_RANGE = 10.0

@@ -30,7 +30,7 @@ CONF = Path(conf_dir())
 GROUPS = {folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
           for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra"}  # fmt: skip
 OPTIONS = [(group, option) for group, options in GROUPS.items() if group != "experiment" for option in options]
-MULTIPLE = ("regularizer", "trick", "metric")
+MULTIPLE = ("regularizer", "trick", "metric", "extractor")
 
 
 def test_there_are_options_in_every_group() -> None:
@@ -85,7 +85,7 @@ def builders(settings: configuration.Config) -> dict[str, Callable[[], Any]]:
         "trick": lambda: build_tricks(settings),
         "dataset": lambda: build(settings.dataset, "dataset"),
         "metric": lambda: build_named(settings.metric, "metric"),
-        "extractor": lambda: build(settings.extractor, "extractor"),
+        "extractor": lambda: build_named(settings.extractor, "extractor"),
         "logger": lambda: build(settings.logger, "logger"),
         "schedule": lambda: build_players(settings, build_game(settings, spec), build_terms(settings)[0]),
         "runtime": lambda: settings.runtime,

@@ -16,6 +16,7 @@ from gan_experiments.errors import NonFinite, UserError
 from gan_experiments.game import Game, Round, Term, Verdict
 from gan_experiments.games.unconditional import UnconditionalGame
 from gan_experiments.meter import Meter
+from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_experiments.objectives.adversarial import Adversarial, Loss, NonSaturating, Wasserstein
@@ -190,15 +191,34 @@ class Curious(Term):
         return round.real.logits.mean() + round.judge(round.interpolates, "interpolates").logits.mean() + noise.sum()
 
 
-@pytest.mark.parametrize("make", [points_game, image_game])
+def normalised_game() -> UnconditionalGame:
+    """Spectrally normalised, where reading a weight in training mode would move its power iteration."""
+    torch.manual_seed(3)
+    sizes = {"latent_dim": 4, "width": 4, "spectral_norm": True}
+    spec = Spec((1, 8, 8))
+    return UnconditionalGame(
+        spec, lambda s: DCGANGenerator(s, **sizes), lambda s: DCGANDiscriminator(s, 4, norm="none", spectral_norm=True)
+    )
+
+
+class Brightness(Extractor):
+    """Two classes of images, dark and bright."""
+
+    def extract(self, images: Tensor) -> Features:
+        mean = images.float().mean((1, 2, 3))
+        return Features(mean[:, None], torch.stack([127.5 - mean, mean - 127.5], 1))
+
+
+@pytest.mark.parametrize("make", [points_game, image_game, normalised_game])
 def test_logging_terms_and_diagnostics_do_not_change_a_bit(make: Any) -> None:
+    classifier = Brightness("brightness", "", 1, 2, "none").freeze() if make().spec.is_image else None
     plain, watched = (
         make_trainer(make()),
         make_trainer(
             make(),
             [named(Curious(name, weight=0), f"c{name}") for name in ("generator", "discriminator")]
             + [named(R1(weight=0), "r1"), named(GradientPenalty(weight=0.0), "gp")],
-            [Diagnostics(data(make()), every=BATCH, seed=1, batch_size=BATCH)],
+            [Diagnostics(data(make()), BATCH, 1, BATCH, classifier, singular_values=2)],
         ),
     )
     for trainer in (plain, watched):
@@ -206,6 +226,9 @@ def test_logging_terms_and_diagnostics_do_not_change_a_bit(make: Any) -> None:
             trainer.step()
     assert same(snapshot(plain.game), snapshot(watched.game))
     assert {"discriminator/r1", "discriminator/gp", "generator/cgenerator", "slope/reals"} <= set(watched.meter.sums)
+    assert {"logits/held_out", "overfitting/r_t", "diversity/batch"} <= set(watched.meter.sums)
+    assert any(name.startswith("singular/generator/") for name in watched.meter.sums)
+    assert ("diversity/class_entropy" in watched.meter.sums) == make().spec.is_image
     assert "discriminator/r1" not in plain.meter.sums
 
 

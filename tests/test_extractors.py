@@ -9,8 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.error import URLError
 
+import numpy
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from gan_experiments.data.base import Dataset, Spec, Split
@@ -18,8 +20,10 @@ from gan_experiments.data.mnist import DEBIAN_FOLDER, FASHION_CLASSES, fashion10
 from gan_experiments.errors import UserError
 from gan_experiments.metrics.classifier import Classifier, accuracy, shrink, train_classifier
 from gan_experiments.metrics.classifier_extractor import ClassifierExtractor, ClassifierSource
-from gan_experiments.metrics.extractors import Extractor, ExtractorSource, NoExtractorSource, Pixels, PixelsSource
+from gan_experiments.metrics.extractors import Extractor, Pixels, PixelsSource
 from gan_experiments.metrics.inception import InceptionSource
+from gan_experiments.metrics.preparation import Antialiased, Preparation, Unchanged
+from inception_weights import write_random_weights
 
 
 def stripes(n: int, seed: int, side: int = 16, channels: int = 1) -> tuple[Tensor, Tensor]:
@@ -50,8 +54,6 @@ def test_pixels() -> None:
     features = extractor(images)
     assert (extractor.num_features, extractor.num_classes, features.logits) == (256, 0, None)
     assert torch.equal(features.features, images.reshape(5, 256).float() / 255)
-    source: ExtractorSource = NoExtractorSource()
-    assert source.build(POINTS) is None
 
 
 @pytest.mark.parametrize("images", [torch.zeros(2, 1, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8)])
@@ -211,15 +213,8 @@ def test_training_is_repeatable() -> None:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of random weights in the layout of the FID Inception network."""
-    inception = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
-    with torch.random.fork_rng(devices=[]), pytest.MonkeyPatch.context() as patch:
-        torch.manual_seed(0)
-        patch.setattr(inception, "load_state_dict_from_url", lambda *arguments, **options: {})
-        patch.setattr(inception.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
-        net = inception.FeatureExtractorInceptionV3("inception", ["2048"])
-    path = tmp_path_factory.mktemp("inception") / "weights.pth"
-    torch.save(net.state_dict(), path)
-    return path
+    pytest.importorskip("torch_fidelity", reason="the extra inception isn't installed")
+    return write_random_weights(tmp_path_factory.mktemp("inception") / "weights.pth")
 
 
 def test_inception(weights: Path) -> None:
@@ -230,14 +225,72 @@ def test_inception(weights: Path) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert extractor.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
     check_frozen(extractor)
-    grey = dataset().train.raw(0, 2)
+    grey = dataset().train.raw(0, 1)
     features = extractor(grey)
-    assert features.features.shape == (2, extractor.num_features) == (2, 2048)
-    assert features.logits is not None and features.logits.shape == (2, extractor.num_classes) == (2, 1008)
+    assert features.features.shape == (1, extractor.num_features) == (1, 2048)
+    assert features.logits is not None and features.logits.shape == (1, extractor.num_classes) == (1, 1008)
     colour = extractor(grey.repeat(1, 3, 1, 1))
     assert torch.equal(colour.features, features.features)
     weight = torch.load(weights, weights_only=True)["fc.weight"]
     assert torch.allclose(features.logits, features.features @ weight.T, atol=1e-4)
+    assert extractor.resize == "uint8 round, TensorFlow 1 bilinear to 299x299"
+
+
+def test_inception_resizes_as_asked(weights: Path) -> None:
+    """The same images, larger ones resized by PIL without rounding: clean reads what the network gets from PIL."""
+    images = torch.randint(0, 256, (1, 3, 90, 90), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    data = Dataset("noise", Spec((3, 90, 90)), Split(images), Split(images))
+    clean, none = (InceptionSource("c", str(weights), resize).build(data) for resize in ("clean", "none"))
+    assert clean.resize == "uint8 round, clean (bicubic, antialiased, float) to 299x299"
+    assert none.resize == "uint8 round, none"
+    resized = torch.stack([pil_resize(image, 299, Image.Resampling.BICUBIC) for image in images]).clamp(0, 255)
+    expected = clean.net((resized - 128) / 128).features
+    assert torch.allclose(clean(images).features, expected, rtol=1e-4, atol=1e-5)
+    assert torch.allclose(none(images).features, clean.net((images.float() - 128) / 128).features, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(none(images).features, expected, rtol=1e-2)
+
+
+def test_inception_refuses_sizes_and_methods() -> None:
+    """Unknown methods are refused at once, and so are images too small for the layers."""
+    with pytest.raises(UserError, match="resize=bilinear; expected one of tf_bilinear, clean, none"):
+        InceptionSource("c", resize="bilinear")
+    with pytest.raises(UserError, match="at least 75x75 pixels, but those of stripes have 16x16"):
+        InceptionSource("c", resize="none").build(dataset())
+
+
+def pil_resize(image: Tensor, size: int, method: Image.Resampling) -> Tensor:
+    """A uint8 image (c, h, w) resized by PIL in mode F, channel by channel: float (c, size, size)."""
+    channels = [Image.fromarray(channel.float().numpy()).resize((size, size), method) for channel in image]
+    return torch.stack([torch.from_numpy(numpy.array(channel)) for channel in channels])
+
+
+@pytest.mark.parametrize(("filter", "method"), [("bicubic", 3), ("bilinear", 2)])
+@pytest.mark.parametrize(("shape", "size"), [((32, 32), 299), ((28, 28), 64), ((300, 200), 64), ((64, 64), 64)])
+def test_antialiased_resizing_is_pils(filter: str, method: int, shape: tuple[int, int], size: int) -> None:
+    """Equal to mode F to 1e-4 of 255 steps, larger, smaller and unchanged; clamped; rounded to whole steps if asked."""
+    images = torch.randint(0, 256, (2, 2, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    expected = torch.stack([pil_resize(image, size, Image.Resampling(method)) for image in images]).clamp(0, 255)
+    resized = Antialiased(filter, size)(images.float())
+    assert torch.allclose(resized, expected, atol=1e-4, rtol=0)
+    assert torch.equal(Antialiased(filter, size, rounded=True)(images.float()), resized.round())
+
+
+def test_preparation() -> None:
+    """(x / 255 - mean) / std by channel, grey repeated to three; black and white at the ends of a range."""
+    grey = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 1, 1, 3)
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
+    prepared = Preparation.standardised(Unchanged(), mean, std)(grey)
+    assert prepared.shape == (1, 3, 1, 3)
+    for channel in range(3):
+        expected = [(value - mean[channel]) / std[channel] for value in (0, 0.2, 1)]
+        assert prepared[0, channel, 0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert torch.equal(Preparation.standardised(Unchanged(), mean, std)(grey.repeat(1, 3, 1, 1)), prepared)
+    ranged = Preparation.between(Unchanged(), -1, 3, rgb=False)(grey)
+    assert ranged.flatten().tolist() == pytest.approx([-1, -0.2, 3], abs=1e-6)
+    with pytest.raises(UserError, match="low=1, high=1: expected low < high"):
+        Preparation.between(Unchanged(), 1, 1, rgb=False)
+    with pytest.raises(UserError, match="nearest to 8 pixels; expected bilinear or bicubic"):
+        Antialiased("nearest", 8)
 
 
 def test_inception_failures(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,13 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from gan_experiments.errors import UserError
+from gan_experiments.metrics import kernel, moments
+from gan_experiments.metrics.base import Reading
 from gan_experiments.metrics.extractors import Features
-from gan_experiments.metrics.frechet import FrechetDistance, frechet_distance
+from gan_experiments.metrics.frechet import FrechetDistance, Spectrum, frechet_distance, without_blocks
+from gan_experiments.metrics.intervals import jackknife
 from gan_experiments.metrics.kernel import KernelDistance, squared_discrepancy
+from gan_experiments.metrics.moments import Gaussian, Moments
 
 
 def normal(n: int, d: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -135,6 +139,138 @@ def test_frechet_needs_two_rows() -> None:
         fid(normal(1, 2, 0), normal(5, 2, 1))
 
 
+def sides(metric: FrechetDistance, real: Tensor, generated: Tensor, batch: int = 1000) -> Reading:
+    """The reading, both sides shown in batches."""
+    for rows, is_real in ((real, True), (generated, False)):
+        for start in range(0, len(rows), batch):
+            metric.update(Features(rows[start : start + batch]), is_real)
+    return metric.compute()[0]
+
+
+def fitted(rows: Tensor, blocks: int = 1, float32_from: int = 1024) -> Gaussian:
+    """The Gaussian of rows (n, d)."""
+    moments = Moments(1, blocks, float32_from)
+    moments.update(rows)
+    return moments.gaussian()
+
+
+def test_constant_features_cost_no_digits() -> None:
+    """Features that don't vary on a side add their squared difference and variance, exactly, and nothing else."""
+    x, y = mixed(400, 12, 0).float(), mixed(400, 12, 1).float() * 1.5
+    dead = torch.full((400, 3), 0.1)
+    expected = fid(x, y)
+    assert fid(torch.cat([x, dead], 1), torch.cat([y, dead], 1)) == pytest.approx(expected, rel=1e-12)
+    only = torch.cat([normal(400, 1, 5).float(), dead[:, :2]], 1)
+    added = float(only[:, 0].double().var() + (only[:, 0].double().mean() - 0.1) ** 2)
+    value = fid(torch.cat([x, dead], 1), torch.cat([y, only], 1))
+    assert value == pytest.approx(expected + added, rel=1e-6)
+
+
+def test_float32_products_are_good_enough() -> None:
+    """Products in float32 of rows far from the origin change the distance by less than 1e-7, and only then."""
+    x, y = (mixed(3000, 96, 0) + 5).float(), (mixed(3000, 96, 1) * 1.1 + 5).float()
+    exact, fast = sides(FrechetDistance(float32_from=97), x, y), sides(FrechetDistance(float32_from=96), x, y)
+    assert fast.value == pytest.approx(exact.value, rel=1e-7) and fast.value != exact.value
+    assert exact.value == pytest.approx(fid(x.double(), y.double()), rel=1e-11)
+    assert fast.error == pytest.approx(exact.error, rel=1e-4)
+
+
+@pytest.mark.parametrize("float32_from", [1, 1024])
+def test_moments_in_blocks(monkeypatch: pytest.MonkeyPatch, float32_from: int) -> None:
+    """Row i counts in block i % 5, however the rows come and wherever chunks end; further rows may follow a result."""
+    monkeypatch.setattr(moments, "PENDING", 35)
+    monkeypatch.setattr(moments, "PIECE", 3)
+    monkeypatch.setattr(moments, "TILE", 4)
+    x = (mixed(203, 9, 0) + 3).float()
+    weight = normal(9, 9, 1)
+    weight = weight + weight.T
+    for batch in (1, 13, 203):
+        made = Moments(1, 5, float32_from)
+        for start in range(0, 180, batch):
+            made.update(x[start : min(180, start + batch)])
+        if batch == 13:
+            made.gaussian()
+        made.update(x[180:])
+        fit = made.gaussian()
+        assert torch.allclose(fit.mean, x.double().mean(0), rtol=1e-12)
+        assert torch.allclose(fit.covariance, x.double().T.cov(), rtol=1e-5, atol=1e-6 if float32_from == 1 else 1e-13)
+        assert fit.parts.sizes.tolist() == [41, 41, 41, 40, 40]
+        origin = torch.arange(9.0).double()
+        expected = [float(((x[b::5] - origin) @ weight * (x[b::5] - origin)).sum()) for b in range(5)]
+        assert fit.parts.traces(weight, origin).tolist() == pytest.approx(expected, rel=1e-5)
+        assert torch.allclose(fit.parts.totals()[3], x[3::5].double().sum(0), rtol=1e-12)
+
+
+def test_jackknife_meets_the_distances_without_blocks() -> None:
+    """To first order: errors agree with those of distances computed anew without every tenth row, also for few rows."""
+    real = mixed(2000, 16, 0)
+    for n, tolerance in ((4000, 0.02), (200, 0.2), (20, 0.35)):
+        y = mixed(n, 16, 1) * 1.2 + 0.1
+        without = [fid(real, y[torch.arange(n) % 10 != block]) for block in range(10)]
+        reading = sides(FrechetDistance(), real, y, 7)
+        error, interval = jackknife(reading.value, without)
+        assert reading.error == pytest.approx(error, rel=tolerance)
+        assert reading.interval == pytest.approx(interval, rel=tolerance)
+        steps = torch.tensor(without_blocks(reading.value, *fits(real, y), 1))
+        assert float(torch.corrcoef(torch.stack([steps, torch.tensor(without)]))[0, 1]) > 0.9
+
+
+def fits(real: Tensor, generated: Tensor) -> tuple[Tensor, Gaussian, Spectrum]:
+    """What the linearised jackknife takes."""
+    first, second = fitted(real), fitted(generated, 10)
+    return first.mean, second, Spectrum.of(first.covariance, second.covariance, vectors=True)
+
+
+def test_interval_covers_the_value_at_these_sample_counts() -> None:
+    """Of 150 sets of generated normals, 95 % of intervals hold the mean distance from one set of reals."""
+    real, metric = normal(1000, 6, 0), FrechetDistance()
+    readings = []
+    sides(metric, real, real)
+    for seed in range(1, 151):
+        metric.forget_generated()
+        readings.append(sides(metric, real[:0], 1.2 * normal(400, 6, seed) + 0.2))
+    values = [reading.value for reading in readings]
+    covered = [r.interval is not None and r.interval[0] <= np.mean(values) <= r.interval[1] for r in readings]
+    assert 0.9 <= np.mean(covered) <= 0.995
+    assert np.mean([r.error for r in readings if r.error]) == pytest.approx(np.std(values), rel=0.15)
+
+
+def test_interval_needs_samples() -> None:
+    """Two a block; without, or with blocks=0, the value stands alone and says why."""
+    x, y = mixed(100, 4, 0), mixed(19, 4, 1)
+    assert sides(FrechetDistance(), x, y).interval is None
+    assert "20 samples" in str(sides(FrechetDistance(), x, y).details["no_interval"])
+    bare, whole = sides(FrechetDistance(blocks=0), x, x * 2), sides(FrechetDistance(), x, x * 2)
+    assert bare.interval is None and bare.value == pytest.approx(whole.value, rel=1e-12)
+    with pytest.raises(UserError, match="blocks=1"):
+        FrechetDistance(blocks=1)
+
+
+def test_reals_are_fitted_anew_when_they_change() -> None:
+    """The kept fit of the reals is dropped with new reals, after a reset, and when sums are restored from elsewhere."""
+    x, y, z = mixed(100, 4, 0), mixed(100, 4, 1) * 1.5, mixed(100, 4, 2) * 2
+    metric = FrechetDistance()
+    assert sides(metric, x, z).value == fid(x, z)
+    assert sides(metric, y, z[:0]).value == pytest.approx(fid(torch.cat([x, y]), z), rel=1e-10)
+    other = Moments(1)
+    other.update(y)
+    metric.real.restore(other.export(), empty=False)
+    assert metric.compute()[0].value == pytest.approx(fid(y, z), rel=1e-10)
+    assert len(other.export()["rows"]) == 0 and int(metric.real.count) == 100
+
+
+@pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")
+def test_agrees_with_pytorch_fid() -> None:
+    """The statistics and the distance of pytorch-fid, also where products are in float32."""
+    from pytorch_fid.fid_score import calculate_frechet_distance
+
+    x, y = mixed(800, 40, 0).float(), mixed(700, 40, 1).float() * 1.2
+    parts = [part for rows in (x.double().numpy(), y.double().numpy()) for part in (rows.mean(0), np.cov(rows.T))]
+    expected = float(calculate_frechet_distance(*parts))
+    assert fid(x, y) == pytest.approx(expected, rel=1e-10)
+    assert sides(FrechetDistance(float32_from=1), x, y).value == pytest.approx(expected, rel=1e-6)
+
+
 class Flat(nn.Module):
     """Features for torchmetrics: the pixels."""
 
@@ -194,6 +330,32 @@ def test_kernel_distance_of_shifted_normals() -> None:
     reading = metric.compute()[0]
     assert reading.value == pytest.approx(expected, rel=0.05)
     assert reading.error is not None and 0 < reading.error < expected
+
+
+def test_kernel_error_comes_from_disjoint_blocks() -> None:
+    """Its standard error is that of the mean of independent blocks, its interval Student's t; one block gives none."""
+    x, y = normal(420, 4, 0), normal(350, 4, 1) + 0.5
+    metric = KernelDistance(subsets=30, subset_size=100)
+    metric.update(Features(x), True)
+    metric.update(Features(y), False)
+    reading = metric.compute()[0]
+    blocks = metric.blocks(x, y)
+    assert reading.details["blocks"] == len(blocks) == 3
+    assert reading.error == pytest.approx(np.std(blocks, ddof=1) / math.sqrt(3), rel=1e-6)
+    assert reading.interval is not None and reading.error is not None
+    assert reading.interval[1] - reading.value == pytest.approx(4.3027 * reading.error, rel=1e-6)
+    assert float(str(reading.details["subset_sd"])) > 0
+    # Blocks have no sample in common: with every sample its own number, their sums make up different samples.
+    numbers = torch.arange(400.0)[:, None].repeat(1, 2)
+    seen: list[Tensor] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel, "squared_discrepancy", lambda a, b: seen.extend([a[:, 0], b[:, 0]]) or torch.zeros(()))
+        metric.blocks(numbers, numbers)
+    assert len(torch.cat(seen[::2]).unique()) == len(torch.cat(seen[1::2]).unique()) == 400
+    alone = KernelDistance(subsets=5, subset_size=200)
+    alone.update(Features(x), True)
+    alone.update(Features(y), False)
+    assert alone.compute()[0].error is None and alone.compute()[0].interval is None
 
 
 def test_kernel_distance_is_unbiased_and_keeps_negative_values() -> None:

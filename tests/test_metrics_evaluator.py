@@ -27,6 +27,7 @@ def bytes_of(n: int, seed: int) -> Tensor:
 
 
 IMAGES = Dataset("noise", Spec((1, 3, 3)), Split(bytes_of(200, 0)), Split(bytes_of(90, 1)), transform="none")
+PIXELS: dict[str, Extractor] = {"pixels": PixelsSource().build(IMAGES)}
 
 
 def points_dataset(modes: bool = True) -> Dataset:
@@ -47,23 +48,26 @@ def noise(n: int, generator: torch.Generator) -> Tensor:
 
 def evaluator(metrics: dict[str, AnyMetric], samples: int = 70, batch_size: int = 32, **settings: object) -> Evaluator:
     """An evaluator on pixels of the noise images."""
-    return Evaluator(IMAGES, PixelsSource().build(IMAGES), metrics, samples, batch_size, 5, **settings)  # type: ignore[arg-type]
+    return Evaluator(IMAGES, PIXELS, metrics, samples, batch_size, 5, **settings)  # type: ignore[arg-type]
 
 
 def test_a_score_says_where_it_comes_from() -> None:
     """Counts, split, fingerprint, extractor, generator weights, settings and floor; all of it JSON."""
-    seen: list[int] = []
-    made = evaluator({"fid": FrechetDistance(), "kid": KernelDistance(3, 20)}, progress=seen.append)
+    seen: list[tuple[str, int, int]] = []
+    made = evaluator({"fid": FrechetDistance(), "kid": KernelDistance(3, 20)}, progress=lambda *said: seen.append(said))
     scores = made.evaluate(noise, "ema", 6400, 100)
     score = scores["fid"]
     assert (score.n_real, score.n_fake, score.n_floor, score.split) == (200, 70, 70, "train")
     assert (score.weights, score.images, score.step, score.seed, score.batch_size) == ("ema", 6400, 100, 5, 32)
     assert (score.extractor, score.data_fingerprint) == ("pixels", IMAGES.fingerprint)
     assert score.details["ddof"] == 1 and score.seconds > 0 and score.floor == made.floors()["fid"]
-    assert scores["kid"].error is not None and "subsets" in scores["kid"].error_from
+    assert scores["kid"].error is not None and "blocks" in scores["kid"].error_from
     record = json.loads(json.dumps(scores["kid"].to_record(), allow_nan=False))
     assert record["name"] == "kid" and record["details"]["subset_size"] == 20
-    assert seen == [32] * 6 + [8] + [32, 32, 6] + [32, 32, 6]
+    reals = [("training images", min(32 * k, 200), 200) for k in range(1, 8)]
+    parts = [[(f"{kind} images", min(32 * k, 70), 70) for k in range(1, 4)] for kind in ("held-out", "generated")]
+    metrics = [("score fid", 0, 2), ("score kid", 1, 2)]
+    assert seen == reals + parts[0] + metrics + parts[1] + metrics
 
 
 def test_the_value_is_that_of_the_quantised_samples() -> None:
@@ -120,7 +124,7 @@ def test_fewer_reals_are_seeded_picks() -> None:
 def test_points_are_scored_as_they_are() -> None:
     """Without an extractor, metrics of points get the points; the floors are near perfect."""
     metrics: dict[str, AnyMetric] = {"modes": ModeCoverage(), "sliced": SlicedWasserstein(), "fid": FrechetDistance()}
-    made = Evaluator(points_dataset(), None, metrics, samples=50, batch_size=50)
+    made = Evaluator(points_dataset(), {}, metrics, samples=50, batch_size=50)
     scores = made.evaluate(lambda n, generator: torch.zeros(n, 2), "raw", 0, 0)
     assert scores["modes_captured"].value == 1 and scores["modes_captured"].floor == 2
     assert scores["modes_captured"].n_real == 0 and scores["sliced_w1"].n_real == 300
@@ -144,14 +148,16 @@ class Linear(Extractor):
 
 def test_a_metric_of_several_readings_and_no_metrics() -> None:
     """The Inception Score goes by its key, its factors by their names; without metrics nothing is drawn."""
-    made = Evaluator(IMAGES, Linear(), {"score": InceptionScore()}, samples=64, batch_size=32)
+    made = Evaluator(IMAGES, {"linear": Linear()}, {"score": InceptionScore()}, samples=64, batch_size=32)
     assert list(made.evaluate(noise, "raw", 0, 0)) == ["score", "sharpness", "diversity"]
-    assert Evaluator(IMAGES, None, {}).evaluate(noise, "raw", 0, 0) == {}
+    assert Evaluator(IMAGES, {}, {}).evaluate(noise, "raw", 0, 0) == {}
 
 
 def test_two_scores_of_one_name_are_refused() -> None:
     """Two Inception Scores would both give sharpness."""
-    made = Evaluator(IMAGES, Linear(), {"a": InceptionScore(1), "b": InceptionScore(2)}, samples=64, batch_size=32)
+    made = Evaluator(
+        IMAGES, {"linear": Linear()}, {"a": InceptionScore(1), "b": InceptionScore(2)}, samples=64, batch_size=32
+    )
     with pytest.raises(UserError, match="named sharpness"):
         made.floors()
 
@@ -174,7 +180,7 @@ def test_what_can_not_be_scored_is_refused_at_once(
 ) -> None:
     """Each refusal names the metric, the data or the extractor, and what would be right."""
     with pytest.raises(UserError, match=message):
-        Evaluator(dataset, extractor, {"metric": metric})
+        Evaluator(dataset, {} if extractor is None else {"only": extractor}, {"metric": metric})
 
 
 @pytest.mark.parametrize(
@@ -197,19 +203,3 @@ def test_impossible_numbers_are_refused(settings: dict[str, int]) -> None:
     """Samples, batch size and reals must be possible."""
     with pytest.raises(UserError, match="expected positive numbers"):
         evaluator({}, **settings)
-
-
-@pytest.mark.parametrize("batch_size", [32, 100])
-def test_two_ranks_share_the_work(batch_size: int) -> None:
-    """Two ranks' states together give the score of one process, even where one rank has no batch of its own."""
-    alone = evaluator({"fid": FrechetDistance()}, batch_size=batch_size).evaluate(noise, "raw", 0, 0)["fid"]
-    ranks = [evaluator({"fid": FrechetDistance()}, batch_size=batch_size, rank=rank, world=2) for rank in range(2)]
-    for made in ranks:
-        made._show_reals()
-        for features in made._generated(noise, 0):
-            made.metrics["fid"].update(features, real=False)
-    first, second = (made.metrics["fid"] for made in ranks)
-    first.real.merge_state(second.real)
-    first.generated.merge_state(second.generated)
-    assert int(second.real.count) == (96 if batch_size == 32 else 100)
-    assert first.compute()[0].value == pytest.approx(alone.value, rel=1e-9)

@@ -87,7 +87,8 @@ def test_the_tutorial_stops_by_the_clock_and_scores_the_better_mode(runtime: Run
     torch.manual_seed(0)
     trained = tutorial.train(images, 3.0, runtime, width=4, batch_size=16, clock=Ticks())
     trained.generator.eval()
-    own = Evaluator(dataset, ClassifierSource("none").build(dataset), {"fid": FrechetDistance()}, 60, 250, 5)
+    extractors = {"classifier": ClassifierSource("none").build(dataset)}
+    own = Evaluator(dataset, extractors, {"fid": FrechetDistance()}, 60, 250, 5)
     assert own.evaluate(draw, "raw", 0, 0)["fid"].value == result["fid_by_mode"]["running statistics"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from gan_experiments.checkpoint import Checkpoints
 from gan_experiments.logging.records import read_records
+from gan_experiments.logging.status import State, Status
 from processes import Command, Done, gan_train, run_in_turn, script
 from tiny import TINY
 
@@ -46,6 +48,9 @@ class Finished:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         for path in Checkpoints(home / "empty" / "checkpoints").paths():
             path.unlink()
+        for name in ("truncated", "stopped", "whole"):
+            shutil.copytree(self.points if name != "truncated" else home / name, home / "sweep" / name)
+        Status(home / "sweep" / "stopped" / "status.json").update(State.STOPPED, reason="SIGTERM")
         self.done = run_in_turn(self.commands(), home)
 
     def commands(self) -> dict[str, Command]:
@@ -69,9 +74,18 @@ class Finished:
             "raw scores": [points, "--raw", "--json", "raw.json"],
             "fid": [images, "--metric", "fid", "--extractor", "pixels", "--samples", 80, "--json", "fid.json"],
             "no metric": [points, "--metric", "fidd"], "no extractor": [points, "--extractor", "pixel"],
+            "checkpoints": [points, "--checkpoints", "all", "--json", "checkpoints.json"],
+            "raw checkpoint": [points, "--raw", "--checkpoints", "20:20", "--json", "raw checkpoint.json"],
+            "sweep": ["../sweep", "--draws", 2, "--json", "sweep.json"],
+            "held out": [points, "--split", "held_out", "--json", "held out.json", "evaluation.batch_size=16"],
+            "no checkpoint": [points, "--checkpoints", "1000:"], "two references": [points, "--reference", "x",
+            "--dataset", "ring"], "no key": [points, "evaluation.batchsize=3"],
             "unfit": [images, "--metric", "modes"], "no run scores": ["nowhere"], "truncated scores": ["../truncated"],
         }  # fmt: skip
-        own = {"prepare": "prepare_fashion10k.py", "train": "train_classifier.py", "sample": "sample.py"}
+        own = {
+            "prepare": "prepare_fashion10k.py", "train": "train_classifier.py", "sample": "sample.py",
+            "evaluate": "evaluate.py", "compare": "compare.py",
+        }  # fmt: skip
         return (
             {name: script("sample.py", *map(str, line), cwd=here) for name, line in sample.items()}
             | {name: script("evaluate.py", *map(str, line), cwd=here) for name, line in evaluate.items()}
@@ -87,9 +101,14 @@ class Finished:
         assert self.done[name].code == 0, self.done[name].err
         return self.done[name]
 
-    def scores(self, name: str) -> dict[str, dict[str, object]]:
-        """The scores in a file that evaluate.py wrote."""
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows in a file that evaluate.py wrote."""
         return json.loads(self.path(name).read_text())  # type: ignore[no-any-return]
+
+    def scores(self, name: str) -> dict[str, dict[str, Any]]:
+        """The scores of the only row."""
+        (row,) = self.rows(name)
+        return row["scores"]  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
@@ -149,19 +168,50 @@ def test_points_are_rows_of_two_numbers(finished: Finished) -> None:
 # evaluate.py
 
 
-def final(run: Path) -> dict[str, dict[str, object]]:
+def final(run: Path) -> dict[str, dict[str, Any]]:
     return [record["values"] for record in read_records(run / "metrics.jsonl") if record["kind"] == "scores"][-1]
+
+
+def timeless(scores: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: {**score, "seconds": 0} for name, score in scores.items()}
 
 
 def test_the_runs_own_scores_come_out_again(finished: Finished) -> None:
     said, expected = finished.said("scores").out.splitlines(), final(finished.points)
     again = finished.scores("scores.json")
-    assert list(again) == list(expected) and "modes_captured" in again
-    for name, record in expected.items():
-        assert {**again[name], "seconds": 0} == {**record, "seconds": 0}
-        (line,) = [line.split() for line in said if line.startswith(f"{name} ")]
-        assert line[1] == f"{record['value']:.5g}" and line[2] == f"{record['floor']:.5g}"
+    assert timeless(again) == timeless(expected) and "modes_captured" in again
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in said[4:]]
+    for row, (name, record) in zip(cells, expected.items(), strict=True):
+        assert row[0] == f"{name} {'↑' if record['higher_is_better'] else '↓'}"
+        assert (row[1], row[3]) == (f"{record['value']:.5g}", f"{record['floor']:.4g}")
     assert said[0] == "../moved/a/points: ema weights after 320 images"
+
+
+def test_checkpoints_have_a_row_each(finished: Finished) -> None:
+    said, rows = finished.said("checkpoints").out, finished.rows("checkpoints.json")
+    assert [(row["step"], row["images"], row["weights"]) for row in rows] == [(15, 240, "ema"), (20, 320, "ema")]
+    assert timeless(rows[1]["scores"]) == timeless(final(finished.points)) != timeless(rows[0]["scores"])
+    assert "points/checkpoints/step-000000015.pt" in said and said.count(" 320 |") == 1
+    assert timeless(finished.scores("raw checkpoint.json")) == timeless(finished.scores("raw.json"))
+
+
+def test_broken_runs_of_a_sweep_do_not_keep_the_others_from_being_scored(finished: Finished) -> None:
+    done, rows = finished.done["sweep"], finished.rows("sweep.json")
+    assert done.code == 1 and "| ../sweep/whole |" in done.out and "truncated" not in done.out
+    assert done.lines[0] == "evaluate: ../sweep/stopped: not scored: stopped: SIGTERM"
+    assert done.lines[1].startswith("evaluate: ../sweep/truncated: not scored: ../sweep/truncated/generator.pt: trunc")
+    assert [(Path(row["target"]).name, row["error"] is None) for row in rows] == [
+        ("stopped", False), ("truncated", False), ("whole", True),
+    ]  # fmt: skip
+    score = rows[2]["scores"]["reverse_kl"]
+    assert score["draws"] == 2 and score["interval"][0] < score["value"] < score["interval"][1]
+
+
+def test_the_held_out_part_can_be_compared_with(finished: Finished) -> None:
+    finished.said("held out")
+    score = finished.scores("held out.json")["reverse_kl"]
+    assert (score["split"], score["n_floor"], score["batch_size"]) == ("held_out", 64, 16)
+    assert score["floor"] != finished.scores("scores.json")["reverse_kl"]["floor"]
 
 
 def test_other_latents_weights_and_numbers_give_other_scores(finished: Finished) -> None:
@@ -189,10 +239,13 @@ def test_metric_and_extractor_can_be_chosen_after_the_run(finished: Finished) ->
         ("no run", "sample: nowhere: no generator.pt; give a run directory"),
         ("truncated", "sample: ../truncated/generator.pt: truncated"),
         ("no raw", "sample: ../empty: no checkpoint"),
-        ("no run scores", "evaluate: nowhere: "),
+        ("no run scores", "evaluate: nowhere: no such file or folder"),
+        ("no checkpoint", "evaluate: ../moved/a/points: no checkpoint in 1000:; there is 15, 20"),
+        ("two references", "evaluate: --reference and --dataset both say what to compare with"),
+        ("no key", "evaluate: evaluation.batchsize=3: no such key; expected key=value"),
         ("truncated scores", "evaluate: ../truncated/generator.pt: truncated"),
-        ("no metric", "evaluate: no metric called fidd; there is fid, inception_score"),
-        ("no extractor", "evaluate: no extractor called pixel; there is classifier, inception, none, pixels"),
+        ("no metric", "evaluate: no metric called fidd; there is "),
+        ("no extractor", "evaluate: no extractor called pixel; there is classifier, "),
         ("unfit", "evaluate: metric modes needs a mixture with known modes"),
     ],
 )
@@ -207,6 +260,6 @@ def test_an_impossible_count_is_a_mistake_in_the_command(finished: Finished) -> 
     assert done.code == 2 and done.lines[-1].endswith("--count 0: must be 1 or more")
 
 
-@pytest.mark.parametrize("name", ["prepare", "train", "sample"])
+@pytest.mark.parametrize("name", ["prepare", "train", "sample", "evaluate", "compare"])
 def test_scripts_explain_themselves(name: str, finished: Finished) -> None:
     assert finished.said(f"help {name}").out.startswith("usage: ")

@@ -17,9 +17,9 @@ from PIL import Image
 from gan_experiments.analysis import naming
 from gan_experiments.analysis.sweep import main_scores, mismatches, read_run, read_sweep
 from gan_experiments.errors import UserError
-from gan_experiments.logging.records import Records
-from gan_experiments.logging.status import State, Status
+from gan_experiments.logging.status import State
 from processes import Done, gan_train, run_in_turn, script
+from run_folders import BASE, FLOOR, config, fid, put, record
 from tiny import TINY
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -27,56 +27,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import summarize  # noqa: E402
 
 LOSSES = "gan_experiments.objectives.adversarial"
-BASE: dict[str, Any] = {
-    "run": {"dir": "x", "seed": 0, "data": "data"},
-    "loss": {
-        "_target_": "gan_experiments.objectives.adversarial.NonSaturating",
-        "real_target": 1.0,
-        "fake_target": 0.0,
-    },
-    "trick": {},
-    "regularizer": {},
-    "schedule": {"batch_size": 64, "discriminator": {"lr": 2e-4}, "generator": {"lr": 2e-4}},
-    "metric": {"fid": {}},
-}
-FLOOR = 4.0
-
-
-def config(seed: int = 0, **changes: Any) -> dict[str, Any]:
-    """The base configuration with whole groups exchanged."""
-    return {**BASE, **changes, "run": {**BASE["run"], "seed": seed, "dir": f"somewhere/{seed}"}}
-
-
-def record(value: float, higher: bool = False, **provenance: Any) -> dict[str, Any]:
-    """A score as it is recorded."""
-    facts = {"dataset": "d", "data_fingerprint": "f", "transform": "t", "extractor_sha256": "e", "resize": "none"}
-    counts = {"n_real": 10, "n_fake": 10, "n_floor": 10}
-    return {"value": value, "floor": FLOOR, "higher_is_better": higher, **facts, **counts, **provenance}
-
-
-def put(
-    path: Path,
-    settings: dict[str, Any] | None,
-    history: list[Mapping[str, Any]] | None = None,
-    state: State = State.COMPLETED,
-    reason: str = "",
-    images: int = 1000,
-) -> Path:
-    """A run directory with these evaluations."""
-    path.mkdir(parents=True)
-    if settings is not None:
-        (path / "config.json").write_text(json.dumps(settings))
-    records = Records(path / "metrics.jsonl")
-    for step, scores in enumerate(history or []):
-        records.write("train", 100 * step, step, {"generator/adversarial": 1.0})
-        records.write("scores", 100 * step, step, scores)
-    records.close()
-    Status(path / "status.json").update(state, reason=reason, images=images)
-    return path
-
-
-def fid(*values: float, **provenance: Any) -> list[Mapping[str, Any]]:
-    return [{"fid": record(value, **provenance)} for value in values]
 
 
 def smoothing(**more: Any) -> dict[str, Any]:
@@ -264,6 +214,25 @@ def test_numbers_are_kept_as_json(sweep: Path) -> None:
     assert [first[key] for key in ("label", "completed", "failed", "unfinished")] == ["label_smoothing", 2, 0, 1]
     assert [run["state"] for run in last["runs"]] == ["completed", "failed", "running"]
     assert last["runs"][1]["reason"] == "parameters became NaN" and first["runs"][2]["directory"] == "10"
+
+
+def test_scores_without_a_floor_are_told_and_drawn_without(tmp_path: Path) -> None:
+    own = {"interval": [1.0, 3.0], "interval_from": "jackknife", "draws": 1, "device": "cpu"}
+    put(
+        tmp_path / "0",
+        config(),
+        [{"a": record(2.0, floor=None, real=None, **own), "b": record(2.0, floor=None, real=0.5)}],
+    )
+    report = summarize.Report(tmp_path, ["a", "b"], None)
+    cells = [cell.strip() for cell in report.table().splitlines()[2].split("|")[1:-1]]
+    assert cells[1:7] == ["2", "2", "-", "2", "2", "0.5"]
+    scores = report.to_record()["settings"][0]["scores"]
+    assert (scores["a"]["held_out_real"]["mean"], scores["b"]["held_out_real"]["mean"]) == (None, 0.5)
+    floors = [[line for line in axes.lines if line.get_color() == summarize.FLOOR and len(line.get_xdata())]  # type: ignore[arg-type]
+              for axes in report.draw().axes]  # fmt: skip
+    assert [len(lines) for lines in floors] == [0, 1]
+    found = read_run(tmp_path / "0").scores
+    assert (found["a"].interval, found["a"].interval_from, found["b"].interval) == ((1.0, 3.0), "jackknife", None)
 
 
 def test_a_sweep_made_in_parts_is_one_sweep(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -131,7 +131,7 @@ def make_evaluator(dataset: Dataset, samples: int, seed: int, runtime: Runtime, 
     """The project's scores as its default run sets them."""
     extractor = ClassifierSource(cache).build(dataset)
     metrics: dict[str, AnyMetric] = {"fid": FrechetDistance(ddof=1), "inception_score": InceptionScore(splits=10)}
-    return Evaluator(dataset, extractor, metrics, samples, 250, seed, runtime.device)
+    return Evaluator(dataset, {"classifier": extractor}, metrics, samples, 250, seed, runtime.device)
 
 
 @torch.no_grad()

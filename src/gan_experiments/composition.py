@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from gan_experiments.config import COMPONENTS
 from gan_experiments.errors import UserError
 
-SEVERAL = ("regularizer", "trick", "metric")
+SEVERAL = ("regularizer", "trick", "metric", "extractor")
 """Groups from which a list may be chosen."""
 
 

@@ -80,10 +80,12 @@ class RuntimeConfig:
 
 @dataclass
 class LogConfig:
-    """How often records are written, in images, and whether each weight of a tiny game is recorded every step."""
+    """How often records are written, in images; whether each weight of a tiny game is recorded every step, and how many
+    of the largest singular values of every weight go into a record."""
 
     every: int = 5000
     parameters: bool = False
+    singular_values: int = 0
 
 
 @dataclass
@@ -96,11 +98,17 @@ class SamplesConfig:
 
 @dataclass
 class EvaluationConfig:
-    """Scores: how often, on how many generated samples, in which batches, and whether raw weights are scored too."""
+    """Scores: how often, on how many generated samples, in which batches, and whether raw weights are scored too.
+
+    `cache` is the folder in which what follows from real data alone is kept; None keeps nothing.
+    """
 
     every: int = 40000
     samples: int = 10000
     batch_size: int = 250
+    reals: int | None = None
+    draws: int = 1
+    cache: str | None = None
     raw: bool = False
 
 
@@ -169,12 +177,16 @@ def _check(config: Config) -> None:
         "schedule.batch_size": schedule.batch_size, "log.every": config.log.every,
         "samples.every": config.samples.every, "samples.count": config.samples.count,
         "evaluation.every": config.evaluation.every, "evaluation.samples": config.evaluation.samples,
-        "evaluation.batch_size": config.evaluation.batch_size, "checkpoint.every": config.checkpoint.every,
+        "evaluation.batch_size": config.evaluation.batch_size, "evaluation.draws": config.evaluation.draws,
+        "evaluation.reals": config.evaluation.reals,
+        "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep, "runtime.threads": runtime.threads,
     }  # fmt: skip
     for name, value in positive.items():
         if value is not None and value < 1:
             raise UserError(f"{name}={value}: must be 1 or more")
+    if config.log.singular_values < 0:
+        raise UserError(f"log.singular_values={config.log.singular_values}: must be 0 (none) or more")
     for name, player in (("discriminator", schedule.discriminator), ("generator", schedule.generator)):
         if player.lazy not in ("joined", "separate"):
             raise UserError(f"schedule.{name}.lazy={player.lazy}: use joined or separate (updates of their own)")
@@ -255,13 +267,15 @@ def _short(node: Any) -> str:
 
 
 def compose_option(group: str, option: str, data: str) -> dict[str, Any]:
-    """One option of a group as plain values, with `run.data` filled in; UserError when there is no such option."""
+    """One option of a group, with those it is based on, as plain values, `run.data` filled in; UserError for none."""
     path = Path(conf_dir()) / group / f"{option}.yaml"
     if not path.is_file():
         options = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
         raise UserError(f"no {group} called {option}; there is {options}")
     node = OmegaConf.create({"run": {"data": data}, group: OmegaConf.load(path)})
-    return plain(node)[group] or {}
+    content = dict(plain(node)[group] or {})
+    bases = [base for base in content.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
+    return {key: value for base in bases for key, value in compose_option(group, base, data).items()} | content
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,8 +24,10 @@ from gan_experiments.logging.progress import Progress
 from gan_experiments.logging.records import read_records
 from gan_experiments.logging.status import State
 from gan_experiments.metrics.evaluator import Evaluator
+from gan_experiments.metrics.statistics_cache import StatisticsCache
 from gan_experiments.observers.checkpointing import Checkpointing
-from gan_experiments.observers.diagnostics import Diagnostics
+from gan_experiments.observers.diagnosis import Diagnosis
+from gan_experiments.observers.diagnostics import Diagnostics, classifier_of
 from gan_experiments.observers.ema import Ema
 from gan_experiments.observers.evaluation import Evaluation, describe
 from gan_experiments.observers.recording import Recorder
@@ -82,7 +86,7 @@ def train(settings: Config, home: RunDirectory) -> float | None:
         game = build_game(settings, dataset.spec)
         runtime.place(game)
         trainer, ema = build_trainer(settings, game, dataset.to(runtime.device), runtime)
-        evaluator = build_evaluator(settings, dataset, runtime)
+        evaluator = build_evaluator(settings, dataset, runtime, game.labelled)
         outlets = Outlets(home, logger, Progress(trainer.total))
         trainer.observers += build_observers(settings, game, dataset.to(runtime.device), ema, evaluator, outlets)
         log.info("%s", describe_game(game, trainer))
@@ -122,18 +126,48 @@ def objective(settings: Config, scores: Any) -> float | None:
     return None if name is None else float(scores[name]["value"])
 
 
-def build_evaluator(settings: Config, dataset: Dataset, runtime: Runtime) -> Evaluator:
-    """The evaluator with its metrics and feature network; UserError when they don't suit the data."""
-    metrics = build_named(settings.metric, "metric")
-    extractor = build(settings.extractor, "extractor").build(dataset) if metrics else None
-    sizes = settings.evaluation
+def build_evaluator(settings: Config, dataset: Dataset, runtime: Runtime, labelled: bool) -> Evaluator:
+    """The evaluator with its metrics and feature networks; UserError when they don't suit the data.
+
+    `labelled` says whether the samples to be scored come with their classes.
+    """
+    metrics, sizes = build_named(settings.metric, "metric"), settings.evaluation
+    sources = build_named(settings.extractor, "extractor") if metrics else {}
     evaluator = Evaluator(
-        dataset, extractor, metrics, sizes.samples, sizes.batch_size, settings.run.seed, runtime.device
+        dataset,
+        {name: source.build(dataset) for name, source in sources.items()},
+        metrics,
+        sizes.samples,
+        sizes.batch_size,
+        settings.run.seed,
+        runtime.device,
+        reals=sizes.reals,
+        draws=sizes.draws,
+        labelled=labelled,
+        cache=None if sizes.cache is None else StatisticsCache(Path(sizes.cache)),
+        progress=narrator(),
     )
     wanted, names = settings.run.objective, list(evaluator.floors()) if metrics else []
-    if wanted is not None and wanted not in names:
+    open_ended = any(metric.own_floor for metric in metrics.values())  # their scores' names are known only afterwards
+    if wanted is not None and wanted not in names and not open_ended:
         raise UserError(f"run.objective={wanted}: no such score; the chosen metrics give {', '.join(names) or 'none'}")
     return evaluator
+
+
+def narrator(interval: float = 10.0) -> Callable[[str, int, int], None]:
+    """A listener that logs how far a long evaluation is, at most every `interval` seconds."""
+    stage, latest = "", time.monotonic()
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal stage, latest
+        now, kind = time.monotonic(), what.split()[0]
+        if kind != stage:
+            stage, latest = kind, now
+        elif now - latest >= interval:
+            latest = now
+            log.info("evaluation: %s, %s of %s", what, f"{done:,}", f"{total:,}")
+
+    return tell
 
 
 def build_observers(
@@ -144,14 +178,22 @@ def build_observers(
     seed, grids, scoring = settings.run.seed, settings.samples, settings.evaluation
     reports = (home.records, logger, progress, home.status)
     observers: list[Observer] = [
-        Diagnostics(dataset.held_out, settings.log.every, seed, settings.schedule.batch_size),
+        Diagnostics(
+            dataset.held_out,
+            settings.log.every,
+            seed,
+            settings.schedule.batch_size,
+            classifier_of(dataset, (station.extractor for station in evaluator.stations)),
+            settings.log.singular_values,
+        ),
         Recorder(settings.log.every, *reports),
         SampleGrids(grids.every, grids.count, home.samples, ema, logger, seed, dataset.train),
     ]
     if settings.log.parameters:
         observers.append(Trajectory(game, home.records, logger))
     if evaluator.metrics:
-        observers.append(Evaluation(scoring.every, scoring.raw, evaluator, ema, *reports))
+        observers.append(Evaluation(scoring.every, scoring.raw, evaluator, ema, home.samples, *reports))
+    observers.append(Diagnosis(home.records, logger, home.status))
     observers.append(Checkpointing(settings.checkpoint.every, home, ema, dataset.fingerprint))
     return observers
 

@@ -149,9 +149,13 @@ class Round(ABC):
 
 
 class Game(nn.Module, ABC):
-    """One family of GAN: owns the networks, deals rounds, and samples."""
+    """One family of GAN: owns the networks, deals rounds, and samples.
+
+    `labelled` says whether its samples are of classes that were asked for.
+    """
 
     round_type: ClassVar[type[Round]]
+    labelled: ClassVar[bool] = False
 
     def __init__(self, spec: Spec, tricks: Sequence[Trick] = ()) -> None:
         super().__init__()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -18,8 +20,9 @@ from gan_experiments.config import Config, typed
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game
+from gan_experiments.observers.ema import Ema
 from gan_experiments.runtime import Runtime
-from gan_experiments.sampling import draw
+from gan_experiments.sampling import draw, walk
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class TrainedGenerator:
         """`n` samples (n, ...), images in [-1, 1]; latents come from `generator`, which lives on the CPU."""
         return draw(self.game, n, generator, self.runtime)
 
+    def walk(self, n: int, generator: torch.Generator, epsilon: float, end: bool) -> tuple[Tensor, Tensor]:
+        """`n` pairs of samples close to each other in latent space; see sampling.walk."""
+        return walk(self.game, n, generator, self.runtime, epsilon, end)
+
     def sample(self, n: int, seed: int = 0, batch_size: int = 250) -> Tensor:
         """`n` samples on the CPU; the first ones are the same whatever `n` is."""
         batches = [
@@ -46,9 +53,10 @@ class TrainedGenerator:
         return torch.cat(batches)[:n]
 
 
-def load_generator(directory: Path, raw: bool = False) -> TrainedGenerator:
-    """The averaged generator of the run in `directory`, or with `raw` the live weights of its newest checkpoint.
+def load_generator(directory: Path, raw: bool = False, state: Path | None = None) -> TrainedGenerator:
+    """The averaged generator of the run in `directory`, or with `raw` its live weights.
 
+    They are those of the checkpoint in the file `state`, by default of the newest one.
     Raises UserError when there is none yet, or the files can't be read.
     """
     path = directory / "generator.pt"
@@ -57,12 +65,11 @@ def load_generator(directory: Path, raw: bool = False) -> TrainedGenerator:
     saved = checkpoint.load(path, "generator")
     settings = typed(OmegaConf.create(json.loads(saved["config"])))
     game = build_game(settings, Spec(tuple(saved["shape"]), tuple(saved["classes"])))
-    if raw:
-        state = Checkpoints(directory / "checkpoints").load_latest()
-        if state is None:
-            raise UserError(f"{directory}: no checkpoint, so there are no raw weights; the averaged ones can be had")
-        game.load_state_dict(state["state"]["game"])
-        saved["images"], saved["step"] = state["images"], state["step"]
+    if raw or state is not None:
+        saved = load_state(directory, state)
+        game.load_state_dict(saved["state"]["game"])
+        if not raw:
+            put_average(game, settings, saved["state"]["observers"])
     else:
         for module, weights in zip(game.sides["generator"], saved["generator"], strict=True):
             module.load_state_dict(weights)
@@ -70,3 +77,23 @@ def load_generator(directory: Path, raw: bool = False) -> TrainedGenerator:
     runtime.place(game)
     game.requires_grad_(False)
     return TrainedGenerator(game, settings, runtime, "raw" if raw else "ema", saved["images"], saved["step"])
+
+
+def load_state(directory: Path, path: Path | None) -> dict[str, Any]:
+    """The checkpoint in the file `path`, or a run's newest one; UserError when there is none."""
+    if path is not None:
+        return checkpoint.load(path, "checkpoint")
+    newest = Checkpoints(directory / "checkpoints").load_latest()
+    if newest is None:
+        raise UserError(f"{directory}: no checkpoint, so there are no raw weights; the averaged ones can be had")
+    return newest
+
+
+def put_average(game: Game, settings: Config, observers: Mapping[str, Any]) -> None:
+    """Put the averaged weights among the saved states of observers into the game's generator."""
+    (saved,) = (state for name, state in observers.items() if name.split()[-1] == Ema.__name__)
+    ema = Ema(game, 0.0, settings.schedule.ema.buffers)
+    ema.load_state_dict(saved)
+    with torch.no_grad():
+        for tensor, average in zip(ema.tensors, ema.average, strict=True):
+            tensor.copy_(average)

@@ -18,7 +18,7 @@ from gan_experiments.logging.records import Records
 from gan_experiments.logging.status import RunStatus, State, Status, read_status
 
 # A run may move to another place, be watched from another dashboard, and say more when it fails.
-FREE_KEYS = ("run.dir", "run.debug", "logger")
+FREE_KEYS = ("run.dir", "run.debug", "logger", "evaluation.cache")
 
 
 class RunDirectory:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -19,3 +21,54 @@ def draw(game: Game, n: int, generator: torch.Generator, runtime: Runtime) -> Te
     seed_networks(zlib.crc32(generator.get_state().numpy().tobytes()), runtime.device)
     with evaluating(game), runtime.autocast():
         return game.sample(game.latents(n, generator).to(runtime.device)).float()
+
+
+def walk(
+    game: Game, n: int, generator: torch.Generator, runtime: Runtime, epsilon: float, end: bool
+) -> tuple[Tensor, Tensor]:
+    """`n` pairs of samples at t and t + epsilon on the arcs between pairs of latents; t is 0 with `end`, else uniform.
+
+    Latents and t come from `generator` alone; what layers draw themselves is the same for both of a pair. Networks run
+    in float32 whatever the run's precision, as reduced precision would drown steps of epsilon.
+    """
+    seed = zlib.crc32(generator.get_state().numpy().tobytes())
+    first, second = game.latents(n, generator), game.latents(n, generator)
+    t = torch.zeros(n) if end else torch.rand(n, generator=generator)
+    samples = []
+    for place in (t.double(), t.double() + epsilon):
+        seed_networks(seed, runtime.device)
+        with evaluating(game), full_precision():
+            samples.append(game.sample(slerp(first, second, place).to(runtime.device)).float())
+    return samples[0], samples[1]
+
+
+def slerp(first: Tensor, second: Tensor, t: Tensor) -> Tensor:
+    """Points at shares t (n,) of the arcs from rows of `first` to rows of `second` (n, ...), by way of float64.
+
+    Directions turn evenly, lengths change evenly (Shoemake 1985); rows in the same or opposite directions, which have
+    no one arc between them, and those of length 0 are joined by a straight line.
+    """
+    a, b = first.double().flatten(1), second.double().flatten(1)
+    t = t.to(a).view(-1, 1)
+    length_a, length_b = a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True)
+    u, v = (side / length.where(length > 0, 1.0) for side, length in ((a, length_a), (b, length_b)))
+    # The arc cosine of u.v would have no digits left for small angles (Kahan).
+    angle = 2 * torch.atan2((u - v).norm(dim=1, keepdim=True), (u + v).norm(dim=1, keepdim=True))
+    sine = angle.sin()
+    arc = (sine > 1e-9) & (length_a > 0) & (length_b > 0)
+    turned = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / sine.where(arc, 1.0)
+    points = torch.where(arc, turned * torch.lerp(length_a, length_b, t), torch.lerp(a, b, t))
+    return points.view(first.shape).to(first.dtype)
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """No autocast and no TensorFloat-32: float32 products keep their 24 bits."""
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = False
+    try:
+        with torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before

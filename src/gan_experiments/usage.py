@@ -11,7 +11,7 @@ gan-train: GAN experiments from the command line
 gan-train [group=option ...] [key=value ...]      composes these groups into one run:
 
 {groups}
-Lists may be chosen from regularizer, trick and metric: regularizer=[r1,r2]; `none` is an option of each.
+Lists may be chosen from regularizer, trick, metric and extractor: regularizer=[r1,r2]; `none` is an option of each.
 
 Tricks
 {tricks}

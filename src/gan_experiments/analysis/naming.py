@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from gan_experiments.config import conf_dir
 from gan_experiments.rundir import FREE_KEYS
 
-NAMED_GROUPS = ("trick", "regularizer")
+NAMED_GROUPS = ("trick", "regularizer", "extractor")
 """Groups of several options, which keep their names in the configuration."""
 
-SINGLE_GROUPS = ("loss", "model", "dataset", "schedule", "extractor")
+SINGLE_GROUPS = ("loss", "model", "dataset", "schedule")
 """Groups of one option, whose name isn't kept, but can be found again in the options' files."""
 
 ABSENT = "(absent)"

@@ -19,17 +19,27 @@ from gan_experiments.rundir import read_config
 PROVENANCE = ("dataset", "data_fingerprint", "transform", "extractor_sha256", "resize", "n_real", "n_fake", "n_floor")
 """What two scores must share to be comparable; evaluation seeds and weights are settings' own business."""
 
+UNFINISHED = (State.RUNNING, State.STOPPED)
+
+UNKNOWN = "(no configuration)"
+"""The label of runs that failed before they had a configuration."""
+
 
 @final
 @dataclass(frozen=True)
 class Result:
-    """One score of one run: at its last evaluation and at its best, with the floor that real held-out data reach."""
+    """One score of one run: at its last evaluation and at its best, with the number for real data, if there is one.
+
+    `interval` is what the last evaluation's own samples say of the score (95 %), obtained as `interval_from` says.
+    """
 
     last: float
     best: float
-    floor: float
+    floor: float | None
     higher_is_better: bool
     provenance: dict[str, Any]
+    interval: tuple[float, float] | None = None
+    interval_from: str = ""
 
 
 @final
@@ -107,7 +117,7 @@ class Setting:
         return summarize([run.scores[score].best for run in self.counted if score in run.scores])
 
     def floor(self, score: str) -> Summary:
-        """The score of real held-out data, over the runs that count."""
+        """The score of real data, over the runs that count; no mean where there is no such score."""
         return summarize([run.scores[score].floor for run in self.counted if score in run.scores])
 
     def difference(self, baseline: Setting, score: str, higher_is_better: bool) -> Difference | None:
@@ -139,7 +149,7 @@ def read_sweep(folder: Path) -> list[Setting]:
         for name, (leaves, group) in zip(names, groups, strict=True)
     ]
     unknown = [run for run in runs if run.config is None]
-    return settings + ([Setting("(no configuration)", {}, unknown)] if unknown else [])
+    return settings + ([Setting(UNKNOWN, {}, unknown)] if unknown else [])
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -215,7 +225,11 @@ def result(history: Sequence[dict[str, Any]]) -> Result:
     finite = [score["value"] for score in history if math.isfinite(score["value"])]
     best = (max if last["higher_is_better"] else min)(finite, default=math.nan)
     provenance = {key: last[key] for key in PROVENANCE}
-    return Result(last["value"], best, last["floor"], last["higher_is_better"], provenance)
+    # A metric may define the number for real data itself; there is then no floor from held-out samples.
+    floor = last["floor"] if last["floor"] is not None else last.get("real")
+    interval = None if last.get("interval") is None else tuple(last["interval"])
+    source = last.get("interval_from", "")
+    return Result(last["value"], best, floor, last["higher_is_better"], provenance, interval, source)
 
 
 def main_scores(settings: Sequence[Setting]) -> list[str]:

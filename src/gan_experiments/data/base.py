@@ -101,7 +101,7 @@ class Split:
 
     def take(self, indices: Tensor, flips: Tensor | None = None) -> Batch:
         """The samples at `indices` (n,) as networks see them; images where `flips` (n,) is true mirrored left-right."""
-        samples = self._gather(indices)
+        samples = self.gather(indices)
         if self.is_image:
             samples = to_unit(samples)
         if flips is not None:
@@ -139,8 +139,8 @@ class Split:
         """Samples start to stop, where they are."""
         return self.samples[start:stop] if self.rows is None else self.samples[self.rows[start:stop]]
 
-    def _gather(self, indices: Tensor) -> Tensor:
-        """The stored samples at `indices`, on the split's device."""
+    def gather(self, indices: Tensor) -> Tensor:
+        """The samples at `indices` (n,) as stored, uint8 images or float32 points, on the split's device."""
         if self.samples.device.type != "cpu":
             return self.samples[indices.to(self.device, non_blocking=True)]
         # In ascending order, because a memory-mapped file is read faster forwards.

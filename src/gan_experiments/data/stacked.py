@@ -63,12 +63,12 @@ class StackedSplit(Split):
 
     def _stored(self, start: int, stop: int) -> Tensor:
         """Stacked images start to stop."""
-        return self._gather(torch.arange(len(self))[start:stop])
+        return self.gather(torch.arange(len(self))[start:stop])
 
-    def _gather(self, indices: Tensor) -> Tensor:
+    def gather(self, indices: Tensor) -> Tensor:
         """The stacked images at `indices` (n,), on the split's device."""
         triples = self.triples[indices.to(self.triples.device)]
-        return self.base._gather(triples.flatten()).view(len(triples), *self.shape)
+        return self.base.gather(triples.flatten()).view(len(triples), *self.shape)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -89,16 +89,21 @@ class Records:
         return 0
 
 
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
+def read_records(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
     """Every complete record of a file in order: kind, images, step, time, values; a torn last line is skipped.
+
+    With `start`, only those from that byte on, where a record must begin.
 
     Raises UserError, naming file and line, where something else than a record stands.
     """
     try:
         with open(path, "rb") as file:
+            file.seek(start)
             for number, line in enumerate(file, start=1):
                 if line.endswith(b"\n"):
-                    yield _parse(line, f"{path}:{number}")
+                    yield _parse(
+                        line, f"{path}:{number}" if start == 0 else f"{path}, line {number} after byte {start}"
+                    )
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -31,7 +31,10 @@ def _now() -> str:
 @final
 @dataclass(frozen=True)
 class RunStatus:
-    """The content of a status file; times are ISO 8601 in UTC, `objective` is what a sweeper minimises or maximises."""
+    """The content of a status file; times are ISO 8601 in UTC, `objective` is what a sweeper minimises or maximises.
+
+    `diagnosis` lists what is wrong with the training now: name, sentence, numbers, images (when last seen) and since.
+    """
 
     state: State = State.RUNNING
     reason: str = ""
@@ -42,6 +45,7 @@ class RunStatus:
     started: str = field(default_factory=_now)
     updated: str = field(default_factory=_now)
     pid: int = field(default_factory=os.getpid)
+    diagnosis: Sequence[Mapping[str, Any]] = field(default_factory=list)
 
 
 @final
@@ -66,10 +70,14 @@ class Status:
         images: int | None = None,
         step: int | None = None,
         scores: Mapping[str, Any] | None = None,
+        diagnosis: Sequence[Mapping[str, Any]] | None = None,
         objective: float | None = None,
     ) -> None:
         """Change what is given, keep the rest, and write the file; a reason is folded into one line."""
-        given = {"state": state, "images": images, "step": step, "scores": scores, "objective": objective}
+        given = {
+            "state": state, "images": images, "step": step, "scores": scores, "diagnosis": diagnosis,
+            "objective": objective,
+        }  # fmt: skip
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if reason is not None:
             changes["reason"] = " ".join(reason.split())
@@ -89,7 +97,8 @@ def read_status(path: Path) -> RunStatus | None:
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; remove it to start afresh") from error
     expected = {item.name for item in fields(RunStatus)}
-    if not isinstance(content, dict) or content.keys() != expected:
+    # status files of runs from before there were diagnoses have none
+    if not isinstance(content, dict) or not expected - {"diagnosis"} <= content.keys() <= expected:
         raise UserError(f"{path} is not a status file: expected the keys {', '.join(sorted(expected))}")
     try:
         return RunStatus(**content | {"state": State(content["state"])})

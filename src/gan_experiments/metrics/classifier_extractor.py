@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -19,8 +17,10 @@ from torch import Tensor
 
 from gan_experiments.data.base import Dataset, Split
 from gan_experiments.errors import UserError
+from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.metrics.classifier import SIDE, Classifier, accuracy, shrink, train_classifier
 from gan_experiments.metrics.extractors import Extractor, ExtractorSource, Features, image_shape, picks
+from gan_experiments.metrics.preparation import QUANTISE
 
 CODE_VERSION = 1
 """Raised whenever the classifier or its training changes, so that cached weights of older code aren't used."""
@@ -37,7 +37,7 @@ class ClassifierExtractor(Extractor):
     def __init__(self, net: Classifier, sha256: str, held_out_accuracy: float) -> None:
         """An extractor around trained weights, with the accuracy they reach on held-out images."""
         classes = net.output.out_features
-        super().__init__("classifier", sha256, net.num_features, classes, f"area to {SIDE}x{SIDE}")
+        super().__init__("classifier", sha256, net.num_features, classes, f"{QUANTISE}, area to {SIDE}x{SIDE}")
         self.net = net
         self.held_out_accuracy = held_out_accuracy
 
@@ -64,7 +64,7 @@ class ClassifierSource(ExtractorSource):
         if not dataset.spec.classes:
             raise UserError(
                 f"extractor classifier learns from labels, but data set {dataset.name} has none; "
-                "set extractor=inception, or sort the images into one subfolder a class"
+                "set extractor=inception or extractor=efficientnet_lite0, or sort the images into one subfolder a class"
             )
         card = shipped_card(dataset)
         if card is not None:
@@ -90,7 +90,8 @@ class ClassifierSource(ExtractorSource):
         images, labels = gather(dataset.train)
         net = train_classifier(images, labels, len(dataset.spec.classes), steps=self.steps, seed=self.seed)
         card = {"held_out_accuracy": accuracy(net, *gather(dataset.held_out)), "data": dataset.name}
-        write_atomically(path, save(net.state_dict(), metadata={"card": json.dumps(card)}))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, save(net.state_dict(), metadata={"card": json.dumps(card)}))
 
 
 def gather(split: Split) -> tuple[Tensor, Tensor]:
@@ -152,16 +153,3 @@ def restore(content: bytes, dataset: Dataset, held_out_accuracy: float) -> Class
     net.load_state_dict(load(content), assign=True)
     net.to(memory_format=torch.channels_last)  # convolutions on CPUs are three times as fast with it
     return ClassifierExtractor(net, hashlib.sha256(content).hexdigest(), held_out_accuracy).freeze()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it, so that no reader ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

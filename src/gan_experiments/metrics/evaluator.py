@@ -1,38 +1,59 @@
-"""The evaluator: draws samples from a generator and scores them by every metric in one pass over the extractor."""
+"""The evaluator: draws samples once, runs each feature network once, and hands what they say to every metric."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from dataclasses import dataclass
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from gan_experiments import seeding
-from gan_experiments.data.base import Dataset, Split, to_bytes
+from gan_experiments.data.base import Batch, Dataset, Split, to_bytes
 from gan_experiments.errors import NonFinite, UserError
-from gan_experiments.metrics.base import AnyMetric, Reading
+from gan_experiments.metrics.base import AnyMetric, Reading, Walk, WalkMetric
 from gan_experiments.metrics.extractors import Extractor, Features, picks
+from gan_experiments.metrics.intervals import of_mean
+from gan_experiments.metrics.reals import Reals, part, shares, stored
 from gan_experiments.metrics.score import Score
+from gan_experiments.metrics.stations import arrange
+from gan_experiments.metrics.statistics_cache import StatisticsCache, extractor_facts, metric_facts
 
-Draw = Callable[[int, torch.Generator], Tensor]
-"""n samples, images (n, c, h, w) in [-1, 1] or points (n, d), drawn by the given CPU generator alone."""
+Draw = Callable[[int, torch.Generator], Tensor | Batch]
+"""n samples drawn by the given CPU generator alone: images (n, c, h, w) in [-1, 1] or points (n, d), or a Batch of
+them with the classes that were asked for."""
+
+Progress = Callable[[str, int, int], None]
+"""Told what is under way, and how many of how many samples or metrics are done."""
+
+
+@final
+@dataclass(frozen=True)
+class Found:
+    """A reading, the metric that gave it, and the extractor that it read."""
+
+    reading: Reading
+    metric: AnyMetric
+    extractor: Extractor | None
 
 
 class Evaluator:
     """Scores generated samples against the training split, with held-out real samples as the floor.
 
     Each evaluation starts from the same random state, so successive scores differ by the generator only, and leaves the
-    global random state alone. Real features are extracted once. With `world` > 1 ranks share the batches, and all of
-    them must call `evaluate` and `floors`; with `world` 1 other ranks aren't waited for.
-    Raises UserError when a metric can't score these data with this extractor, or for impossible numbers.
+    global random state alone. What follows from real data alone is computed once and, with a `cache`, kept on disk.
+    With `world` > 1 ranks share the batches, and all of them must call `evaluate` and `floors`; with `world` 1 other
+    ranks aren't waited for. Raises UserError when a metric can't score these data with these extractors, or for
+    impossible numbers.
     """
 
     def __init__(
         self,
         dataset: Dataset,
-        extractor: Extractor | None,
+        extractors: Mapping[str, Extractor],
         metrics: Mapping[str, AnyMetric],
         samples: int = 10_000,
         batch_size: int = 250,
@@ -40,128 +61,192 @@ class Evaluator:
         device: torch.device | str = "cpu",
         *,
         reals: int | None = None,
+        draws: int = 1,
+        labelled: bool = True,
+        cache: StatisticsCache | None = None,
         rank: int = 0,
         world: int = 1,
-        progress: Callable[[int], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        """Score `samples` draws against `reals` training samples (None: all); `progress` is told each batch's size."""
-        if samples < 1 or batch_size < 1 or (reals is not None and not 1 <= reals <= len(dataset.train)):
+        """Score `draws` sets of `samples` samples against `reals` training samples (None: all).
+
+        `labelled` says whether the samples to be scored come with their classes.
+        """
+        if min(samples, batch_size, draws) < 1 or (reals is not None and not 1 <= reals <= len(dataset.train)):
             raise UserError(
-                f"evaluation: samples={samples}, batch_size={batch_size}, reals={reals}; expected positive numbers, "
-                f"and at most the {len(dataset.train)} training samples of {dataset.name} as reals"
+                f"evaluation: samples={samples}, batch_size={batch_size}, draws={draws}, reals={reals}; expected "
+                f"positive numbers, and at most the {len(dataset.train)} training samples of {dataset.name} as reals"
             )
-        self.dataset, self.extractor, self.metrics = dataset, extractor, dict(metrics)
-        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.dataset, self.metrics = dataset, dict(metrics)
+        self.samples, self.batch_size, self.seed, self.draws = samples, batch_size, seed, draws
         self.device = torch.device(device)
-        self.reals = len(dataset.train) if reals is None else reals
         self.held_out = min(samples, len(dataset.held_out))
-        self.rank, self.world, self.progress = rank, world, progress
+        self.rank, self.world, self.progress, self.cache = rank, world, progress, cache
+        self.stations = arrange(dataset, extractors, self.metrics, labelled)
+        for station in self.stations:
+            if station.extractor is not None:
+                station.extractor.to(self.device)
+            for metric in station.metrics.values():
+                metric.synchronize(world > 1)
+                # Sums need float64, which not every accelerator has.
+                metric.to(self.device if self.device.type == "cuda" else "cpu")
+        count = len(dataset.train) if reals is None else reals
+        self.reals = Reals(
+            dataset, self.stations, count, self.held_out, batch_size, seed, cache, rank, world, self._say
+        )
         self._floors: dict[str, float] | None = None
-        self._reals_seen = False
-        if extractor is not None:
-            extractor.to(self.device)
-        for metric in self.metrics.values():
-            metric.bind(dataset, extractor)
-            metric.synchronize(world > 1)
-            # Sums need float64, which not every accelerator has.
-            metric.to(self.device if self.device.type == "cuda" else "cpu")
 
     def floors(self) -> dict[str, float]:
         """Each score of held-out real samples in place of generated ones, by name; computed once."""
         if self._floors is None:
-            self._show_reals()
-            readings = self._measure(self._stored(self.dataset.held_out, self.held_out))
-            self._floors = {name: reading.value for name, (reading, _) in readings.items()}
+            facts = self._floor_facts()
+            kept = self.reals.agreed(None if self.cache is None else self.cache.load(facts))
+            if kept is None:
+                kept = self._measure_floors()
+                if self.cache is not None and self.rank == 0:
+                    self.cache.save(facts, kept)
+            self._floors = {name: float(value) for name, value in kept.items()}
         return self._floors
 
-    def evaluate(self, draw: Draw, weights: str, images: int, step: int) -> dict[str, Score]:
-        """The scores by name of `draw`'s samples, whose `weights` ("ema" or "raw") have seen `images` in `step` steps.
+    def names(self) -> list[str]:
+        """The keys of the chosen metrics, with those read off further extractors."""
+        return [key + station.suffix[key] for station in self.stations for key in station.metrics]
 
-        Raises NonFinite when samples are NaN or infinite, UserError when they have the wrong shape or are too few.
+    def evaluate(
+        self, source: Draw | Split, weights: str, images: int, step: int, walk: Walk | None = None
+    ) -> dict[str, Score]:
+        """The scores by name of samples from `source`: draws of a generator, or samples stored in a split.
+
+        The generator's `weights` ("ema" or "raw") have seen `images` in `step` steps; `walk` is for metrics of its
+        latent space. Raises NonFinite when samples are NaN or infinite, UserError when they have the wrong shape, are
+        too few, or lack what a metric needs.
         """
         if not self.metrics:
             return {}
-        floors, extractor = self.floors(), self.extractor
+        floors = self.floors()
         start = time.perf_counter()
-        readings = self._measure(self._generated(draw, step))
-        score = partial(
-            Score,
-            n_floor=self.held_out,
-            n_fake=self.samples,
-            split="train",
-            dataset=self.dataset.name,
-            data_fingerprint=self.dataset.fingerprint,
-            transform=self.dataset.transform,
-            extractor="none" if extractor is None else extractor.name,
-            extractor_sha256="" if extractor is None else extractor.sha256,
-            resize="none" if extractor is None else extractor.resize,
-            weights=weights,
-            images=images,
-            step=step,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            seconds=time.perf_counter() - start,
-        )
+        self.reals.show(self.reals.metrics())
+        self.reals.show_held_out(half=False)
+        found, count = self._draws(source, step, walk)
+        facts = {
+            "n_fake": count,
+            "draws": 1 if isinstance(source, Split) else self.draws,
+            "split": "train",
+            "dataset": self.dataset.name,
+            "data_fingerprint": self.dataset.fingerprint,
+            "transform": self.dataset.transform,
+            "weights": weights,
+            "images": images,
+            "step": step,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "device": self.device.type,
+            "seconds": time.perf_counter() - start,
+        }
+        return {name: self._score(name, one, floors, facts) for name, one in found.items()}
+
+    def pictures(self) -> dict[str, Tensor]:
+        """Pictures that belong to the last evaluation, uint8 (c, h, w), by name."""
         return {
-            name: score(
-                **(reading._asdict() | {"name": name}),
-                floor=floors[name],
-                n_real=self.reals if metric.needs_reals else 0,
-            )
-            for name, (reading, metric) in readings.items()
+            name: picture
+            for station in self.stations
+            for metric in station.metrics.values()
+            for name, picture in metric.pictures().items()
         }
 
-    @torch.no_grad()
-    def _measure(self, batches: Iterator[Features]) -> dict[str, tuple[Reading, AnyMetric]]:
-        """All readings, by name, of samples in the place of the generated ones."""
-        for metric in self.metrics.values():
-            metric.forget_generated()
-        for features in batches:
-            for metric in self.metrics.values():
-                metric.update(features, real=False)
-        readings: dict[str, tuple[Reading, AnyMetric]] = {}
-        for key, metric in self.metrics.items():
-            for reading in metric.compute():
-                name = reading.name or key
-                if name in readings:
-                    raise UserError(f"two metrics give a score named {name}; leave one of them out of metric=[...]")
-                readings[name] = (reading, metric)
-            metric.forget_generated()
-        return readings
+    def _score(self, name: str, found: Found, floors: Mapping[str, float], facts: Mapping[str, Any]) -> Score:
+        given: dict[str, Any] = {**facts, **extractor_facts(found.extractor), **found.reading._asdict(), "name": name}
+        return Score(
+            **given,
+            floor=floors.get(name),
+            n_floor=0 if name not in floors else self.held_out // 2 if found.metric.needs_held_out else self.held_out,
+            n_real=self.reals.count if found.metric.needs_reals else 0,
+        )
+
+    def _measure_floors(self) -> dict[str, Tensor]:
+        """The numbers of held-out samples; metrics that also want held-out reals see one half beside the other."""
+        wanting = [metric for metric in self.reals.metrics() if not metric.own_floor]
+        self.reals.show(wanting)
+        values: dict[str, float] = {}
+        for halved in (False, True):
+            chosen = [metric for metric in wanting if metric.needs_held_out == halved]
+            if not chosen:
+                continue
+            rows = picks(len(self.dataset.held_out), self.held_out, self.seed)
+            if halved:
+                self.reals.show_held_out(half=True)
+                rows = rows[1::2]
+            batches = self._stored(self.dataset.held_out, rows, "held-out images")
+            values |= {name: one.reading.value for name, one in self._measure(batches, chosen).items()}
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+
+    def _floor_facts(self) -> dict[str, Any]:
+        """All that the floors depend on."""
+        stations = [
+            extractor_facts(station.extractor) | {key: metric_facts(metric) for key, metric in station.metrics.items()}
+            for station in self.stations
+        ]
+        return self.reals.facts("floors") | {"stations": stations}
+
+    def _draws(self, source: Draw | Split, step: int, walk: Walk | None) -> tuple[dict[str, Found], int]:
+        """All readings of all draws, their means where there are several, and the number of samples a draw."""
+        everything = self.reals.metrics()
+        if isinstance(source, Split):
+            rows = picks(len(source), min(self.samples, len(source)), self.seed)
+            return self._measure(self._stored(source, rows, "generated images"), everything), len(rows)
+        found = [self._measure(self._generated(source, step, number), everything, walk) for number in range(self.draws)]
+        return (found[0] if self.draws == 1 else average(found)), self.samples
 
     @torch.no_grad()
-    def _show_reals(self) -> None:
-        """Show the training samples to the metrics that want them, once."""
-        wanting = [metric for metric in self.metrics.values() if metric.needs_reals]
-        if self._reals_seen or not wanting:
-            return
-        for features in self._stored(self.dataset.train, self.reals):
-            for metric in wanting:
-                metric.update(features, real=True)
-        self._reals_seen = True
+    def _measure(
+        self, batches: Iterator[list[Features]], chosen: list[AnyMetric], walk: Walk | None = None
+    ) -> dict[str, Found]:
+        """All readings of the chosen metrics, by name, of samples in the place of the generated ones."""
+        wanted = {id(metric) for metric in chosen}  # by identity: torchmetrics' == makes a metric of any two
+        for metric in chosen:
+            metric.forget_generated()
+        for views in batches:
+            for station, features in zip(self.stations, views, strict=True):
+                for metric in station.metrics.values():
+                    if id(metric) in wanted:
+                        metric.update(features, real=False)
+        found: dict[str, Found] = {}
+        for station in self.stations:
+            for number, (key, metric) in enumerate(station.metrics.items()):
+                if id(metric) not in wanted:
+                    continue
+                self._say(f"score {key}", number, len(station.metrics))
+                if isinstance(metric, WalkMetric):
+                    self._walk(key, metric, walk)
+                for reading in metric.compute():
+                    name = station.name(key, reading)
+                    if name in found:
+                        raise UserError(f"two metrics give a score named {name}; leave one out of metric=[...]")
+                    found[name] = Found(reading, metric, station.extractor)
+                metric.forget_generated()
+        return found
 
-    def _shares(self, total: int) -> Iterator[tuple[int, int]]:
-        """Number and size of this rank's batches of `total` samples; one of size 0 if it has none."""
-        for k in range(self.rank, max(-(-total // self.batch_size), self.world), self.world):
-            yield k, max(0, min(self.batch_size, total - k * self.batch_size))
+    def _walk(self, key: str, metric: WalkMetric[Any], walk: Walk | None) -> None:
+        """Show a metric its pairs of images, this rank's share."""
+        if walk is None:
+            raise UserError(f"metric {key} walks through a generator's latent space; stored samples have none")
+        for k, count in shares(metric.pairs, self.batch_size, self.rank, self.world):
+            pair = walk(self.batch_size, seeding.generator(self.seed, "walk", k), metric.epsilon, metric.end)
+            metric.update_pair(pair[0][:count], pair[1][:count])
 
-    def _stored(self, split: Split, total: int) -> Iterator[Features]:
-        """Features of this rank's share of `total` seeded picks from a split."""
-        places = picks(len(split), total, self.seed).tolist()
-        for k, count in self._shares(total):
-            start = k * self.batch_size
-            if count == 0:
-                samples = split.raw(0, 1)
-            elif total == len(split):
-                samples = split.raw(start, start + count)
-            else:
-                samples = torch.cat([split.raw(place, place + 1) for place in places[start : start + count]])
-            yield self._extract(samples, count)
+    def _stored(self, split: Split, rows: Tensor, what: str) -> Iterator[list[Features]]:
+        """What the stations say of this rank's share of a split's rows."""
+        for k, count in shares(len(rows), self.batch_size, self.rank, self.world):
+            samples, labels = stored(split, part(rows, k, count, self.batch_size))
+            yield self._look(samples, labels, count)
+            self._say(what, min((k + 1) * self.batch_size, len(rows)), len(rows))
 
-    def _generated(self, draw: Draw, step: int) -> Iterator[Features]:
-        """Features of generated samples, this rank's share; each batch has a random generator of its own."""
-        for k, count in self._shares(self.samples):
-            samples = draw(self.batch_size, seeding.generator(self.seed, "evaluation", k))
+    def _generated(self, draw: Draw, step: int, number: int) -> Iterator[list[Features]]:
+        """What the stations say of this rank's share of generated samples; each batch has a generator of its own."""
+        for k, count in shares(self.samples, self.batch_size, self.rank, self.world):
+            place = (k,) if number == 0 else (k, f"draw {number}")
+            batch = draw(self.batch_size, seeding.generator(self.seed, "evaluation", *place))
+            samples, labels = batch if isinstance(batch, Batch) else (batch, None)
             if samples.shape != (self.batch_size, *self.dataset.spec.shape):
                 raise UserError(
                     f"evaluation: the generator made samples of shape {tuple(samples.shape)}, "
@@ -169,13 +254,30 @@ class Evaluator:
                 )
             if not bool(torch.isfinite(samples).all()):
                 raise NonFinite(f"evaluation at step {step}: the generator made samples that are NaN or infinite")
-            yield self._extract(to_bytes(samples) if self.dataset.spec.is_image else samples.detach().float(), count)
+            plain = to_bytes(samples) if self.dataset.spec.is_image else samples.detach().float()
+            yield self._look(plain, labels, count)
+            self._say("generated images", min((k + 1) * self.batch_size, self.samples), self.samples)
 
-    def _extract(self, samples: Tensor, count: int) -> Features:
-        """Features of the first `count` of a batch of bytes or points; the rest were drawn to keep the batch's size."""
+    def _look(self, samples: Tensor, labels: Tensor | None, count: int) -> list[Features]:
         samples = samples.to(self.device)
-        features = Features(samples) if self.extractor is None or samples.ndim == 2 else self.extractor(samples)
+        return [station.look(samples, labels, count, self.batch_size) for station in self.stations]
+
+    def _say(self, what: str, done: int, total: int) -> None:
         if self.progress is not None:
-            self.progress(count)
-        logits = None if features.logits is None else features.logits[:count]
-        return Features(features.features[:count], logits)
+            self.progress(what, done, total)
+
+
+def average(draws: list[dict[str, Found]]) -> dict[str, Found]:
+    """Means over draws, with the interval that their spread gives."""
+    result = {}
+    for name, first in draws[0].items():
+        values = [found[name].reading.value for found in draws]
+        reading = first.reading._replace(
+            value=statistics.fmean(values),
+            error=statistics.stdev(values),
+            error_from=f"standard deviation of {len(draws)} draws",
+            interval=of_mean(values),
+            interval_from=f"Student's t over {len(draws)} draws, for their mean",
+        )
+        result[name] = Found(reading, first.metric, first.extractor)
+    return result

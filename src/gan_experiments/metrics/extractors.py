@@ -12,20 +12,29 @@ from torch import Tensor, nn
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.metrics.needs import require_package
+from gan_experiments.metrics.preparation import QUANTISE
+from gan_experiments.metrics.weights_file import OFFLINE
 
 
 class Features(NamedTuple):
-    """What an extractor says of n samples: float32 features (n, d) and logits (n, k), None where it has no classes."""
+    """What metrics are told of n samples; what isn't known is None.
+
+    An extractor gives float32 `features` (n, d) and `logits` (n, k). The evaluator adds the `samples` themselves, uint8
+    images (n, c, h, w) or float points (n, d), and `labels` (n,): the reals' own, the classes fakes were asked for.
+    """
 
     features: Tensor
     logits: Tensor | None = None
+    samples: Tensor | None = None
+    labels: Tensor | None = None
 
 
 class Extractor(nn.Module, ABC):
     """A frozen feature extractor, always in evaluation mode: uint8 images (n, c, h, w) to Features in float32.
 
-    `name`, `sha256` (of its weights' file) and `resize` (what it does to other sizes) identify its scores:
-    only scores of the same three compare. `num_classes` is 0 where there are no logits.
+    `name`, `sha256` (of its weights' file) and `resize` (how images became bytes, and what is done to other sizes)
+    identify its scores: only scores of the same three compare. `num_classes` is 0 where there are no logits.
     """
 
     def __init__(self, name: str, sha256: str, num_features: int, num_classes: int, resize: str) -> None:
@@ -63,7 +72,7 @@ class ExtractorSource(ABC):
     """Where an extractor for a data set comes from: what the options of the config group `extractor` name."""
 
     @abstractmethod
-    def build(self, dataset: Dataset) -> Extractor | None:
+    def build(self, dataset: Dataset) -> Extractor:
         """The extractor for these samples; UserError when there can't be one."""
 
 
@@ -72,7 +81,7 @@ class Pixels(Extractor):
 
     def __init__(self, num_features: int) -> None:
         """Features of images with that many values."""
-        super().__init__("pixels", hashlib.sha256(b"").hexdigest(), num_features, 0, "none")
+        super().__init__("pixels", hashlib.sha256(b"").hexdigest(), num_features, 0, f"{QUANTISE}, none")
 
     def extract(self, images: Tensor) -> Features:
         """The flattened images in [0, 1]."""
@@ -88,25 +97,25 @@ class PixelsSource(ExtractorSource):
         return Pixels(channels * height * width).freeze()
 
 
-class NoExtractorSource(ExtractorSource):
-    """The option extractor=none: metrics get the points themselves."""
-
-    def build(self, dataset: Dataset) -> None:
-        """Nothing; metrics that need features of images will say so."""
-        return None
-
-
 def picks(size: int, count: int, seed: int) -> Tensor:
     """Ascending, seeded indices of `count` of `size` samples; random, as even steps may meet a period of the labels."""
     order = torch.randperm(size, generator=seeding.generator(seed, "picks"))
     return order[:count].sort().values
 
 
-def image_shape(extractor: str, dataset: Dataset) -> tuple[int, int, int]:
-    """Shape (c, h, w) of the images, 1 or 3 channels; UserError that names the extractor for anything else."""
+def require_extra(extractor: str, module: str, package: str, extra: str) -> None:
+    """UserError, with the command that installs it and what works without, when a package isn't there."""
+    try:
+        require_package(f"extractor {extractor}", module, package, extra)
+    except UserError as error:
+        raise UserError(f"{error}; {OFFLINE}") from error
+
+
+def image_shape(extractor: str, dataset: Dataset, rgb: bool = True) -> tuple[int, int, int]:
+    """Shape (c, h, w) of the images, of 1 or 3 channels if `rgb`; UserError naming the extractor for anything else."""
     if not dataset.spec.is_image:
         raise UserError(f"extractor {extractor} reads images, but {dataset.name} holds points; set extractor=none")
     channels, height, width = dataset.spec.shape
-    if channels not in (1, 3):
+    if rgb and channels not in (1, 3):
         raise UserError(f"extractor {extractor} reads 1 or 3 channels, but data set {dataset.name} has {channels}")
     return channels, height, width

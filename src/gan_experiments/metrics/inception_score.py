@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.metrics.base import QualityMetric, Reading, Rows
+from gan_experiments.metrics.base import Detail, QualityMetric, Reading, Rows
 from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.intervals import around, of_mean
 
 
 @final
@@ -18,7 +20,8 @@ class InceptionScore(QualityMetric[Rows]):
     """exp(E KL(p(y|x) || p(y))), mean over `splits` parts, p(y) estimated inside each.
 
     Beside it stand, of all samples at once, sharpness = exp(-E H(y|x)), from 1/k to 1, and diversity = exp(H(y)),
-    from 1 to k classes; their product is the score with one split.
+    from 1 to k classes; their product is the score with one split. All three grow with their values; none knows the
+    reals, so copies of the training set score best, and few samples score too low.
     """
 
     needs_reals = False
@@ -55,17 +58,41 @@ class InceptionScore(QualityMetric[Rows]):
         bounds = [i * n // self.splits for i in range(self.splits + 1)]
         factors = [score_factors(logits[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
         scores = torch.stack([sharpness * diversity for sharpness, diversity in factors])
-        sharpness, diversity = score_factors(logits)
-        details: dict[str, int | float | str] = {"splits": self.splits, "classes": logits.shape[1]}
-        whole: dict[str, int | float | str] = {"splits": 1, "classes": logits.shape[1]}
-        spread = float(scores.std(correction=0))
-        return [
-            Reading(
-                "", float(scores.mean()), details, spread, "standard deviation over splits of one sample set", True
-            ),
-            Reading("sharpness", float(sharpness), whole, higher_is_better=True),
-            Reading("diversity", float(diversity), whole, higher_is_better=True),
-        ]
+        details: dict[str, Detail] = {"splits": self.splits, "classes": logits.shape[1]}
+        spread, several = float(scores.std(correction=0)), self.splits > 1
+        score = Reading(
+            "",
+            float(scores.mean()),
+            details,
+            spread,
+            "standard deviation over splits of one sample set",
+            True,
+            of_mean(scores.tolist()) if several else None,
+            "Student's t over splits of one sample set, for their mean" if several else "",
+        )
+        return [score, *factor_readings(logits)]
+
+
+def factor_readings(logits: Tensor) -> list[Reading]:
+    """Sharpness and diversity of all logits (n, k), with intervals: exp of those of the two entropies.
+
+    -H(y|x) is a mean over samples. H(y) depends on one through the derivative of the entropy of a mean,
+    -sum_y p(y|x) ln p(y), whose standard error is that of H(y) to first order (the delta method).
+    """
+    n, k = logits.shape
+    details: dict[str, Detail] = {"splits": 1, "classes": k}
+    p = logits.softmax(1)
+    parts = (-torch.special.entr(p).sum(1), -torch.special.xlogy(p, p.mean(0)).sum(1))
+    readings = []
+    for name, value, part in zip(("sharpness", "diversity"), score_factors(logits), parts, strict=True):
+        interval, how = None, ""
+        if n > 1:
+            low, high = around(float(value.log()), float(part.std()) / n**0.5, n - 1)
+            interval, how = (math.exp(low), math.exp(high)), "delta method on the entropy, over samples"
+        readings.append(
+            Reading(name, float(value), details, higher_is_better=True, interval=interval, interval_from=how)
+        )
+    return readings
 
 
 def score_factors(logits: Tensor) -> tuple[Tensor, Tensor]:

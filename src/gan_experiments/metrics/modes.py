@@ -8,16 +8,27 @@ from typing import final
 import torch
 from torch import Tensor
 
+from gan_experiments import seeding
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.metrics.base import Accumulator, QualityMetric, Reading
+from gan_experiments.metrics.base import Accumulator, Detail, QualityMetric, Reading
 from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.intervals import of_share
 
 RADIUS = 3.0
 """Standard deviations from the nearest centre within which a point counts as of high quality."""
 
 WITHIN = 1 - math.exp(-(RADIUS**2) / 2)
 """The share of a Gaussian in the plane within that radius: 0.98889."""
+
+DRAWS = 1000
+"""Resamples of a bootstrap of counts."""
+
+FEWEST = 10
+"""Samples a class below which a bootstrap of counts is no guide to a divergence or an entropy: its bias prevails."""
+
+BOOTSTRAP = f"basic bootstrap of the counts, {DRAWS} draws, kept within the possible values"
+TOO_FEW = f"none: fewer than {FEWEST} samples a class"
 
 
 @final
@@ -87,20 +98,62 @@ class ModeCoverage(QualityMetric[ModeCounts]):
         # torchmetrics takes the dimension from tensors of one element.
         nearest, captured = (counts.reshape(-1) for counts in self.generated.compute())
         n, k = int(nearest.sum()), len(nearest)
-        details: dict[str, int | float | str] = {"modes": k, "radius_in_std": RADIUS}
+        details: dict[str, Detail] = {"modes": k, "radius_in_std": RADIUS}
+        good = int(captured.sum())
         uniform = torch.full((k,), 1 / k, dtype=torch.float64)
-        bins = torch.cat([captured.cpu(), torch.tensor([n - int(captured.sum())])])
+        bins = torch.cat([captured.cpu(), torch.tensor([n - good])])
         expected = torch.cat([uniform * WITHIN, torch.tensor([1 - WITHIN], dtype=torch.float64)])
         return [
             Reading("modes_captured", float((captured > 0).sum()), details, higher_is_better=True),
-            Reading("high_quality_share", float(captured.sum() / n), details, higher_is_better=True),
-            Reading("reverse_kl", float(divergence(nearest.cpu(), uniform)), details),
-            Reading("binned_kl", float(divergence(bins, expected)), {**details, "bins": k + 1}),
+            Reading(
+                "high_quality_share",
+                good / n,
+                details,
+                higher_is_better=True,
+                interval=of_share(good, n),
+                interval_from="Wilson's score interval",
+            ),
+            divergence_reading("reverse_kl", nearest.cpu(), uniform, details),
+            divergence_reading("binned_kl", bins, expected, {**details, "bins": k + 1}),
         ]
 
 
 def divergence(counts: Tensor, expected: Tensor) -> Tensor:
-    """KL(p || q) in nats of the empirical distribution p of `counts` (k,) from the distribution q `expected` (k,)."""
-    p = counts.double() / counts.sum()
-    nats: Tensor = torch.special.xlogy(p, p / expected).sum()
+    """KL(p || q) in nats of the empirical distribution p of `counts` (..., k) from the distribution q, `expected`."""
+    p = counts.double() / counts.sum(-1, keepdim=True)
+    nats: Tensor = torch.special.xlogy(p, p / expected).sum(-1)
     return nats
+
+
+def divergence_reading(name: str, counts: Tensor, expected: Tensor, details: dict[str, Detail]) -> Reading:
+    """KL(counts || expected) of counts (k,) on the CPU, with a bootstrap's interval where there are enough of them."""
+    enough = int(counts.sum()) >= FEWEST * len(counts)
+    draws = divergence(resamples(counts, seeding.generator(0, name)), expected) if enough else None
+    return bootstrapped(Reading(name, float(divergence(counts, expected)), details), draws, (0.0, math.inf))
+
+
+def bootstrapped(reading: Reading, draws: Tensor | None, possible: tuple[float, float]) -> Reading:
+    """A reading of counts with the error and the interval that draws of its value give; None where they are too few."""
+    if draws is None:
+        return reading._replace(interval_from=TOO_FEW)
+    error, interval = basic_bootstrap(reading.value, draws, possible)
+    return reading._replace(error=error, error_from=BOOTSTRAP, interval=interval, interval_from=BOOTSTRAP)
+
+
+def resamples(counts: Tensor, generator: torch.Generator, draws: int = DRAWS) -> Tensor:
+    """Counts (draws, k) as other sets of samples would have given them: the Poisson bootstrap of counts (k,).
+
+    Divided by their sums they are multinomial shares of a random number of samples, and cost no pass over the samples.
+    """
+    return torch.poisson(counts.double().cpu().expand(draws, -1), generator=generator)
+
+
+def basic_bootstrap(value: float, draws: Tensor, possible: tuple[float, float]) -> tuple[float, tuple[float, float]]:
+    """Standard error and interval 2 value - quantiles of `draws` (Davison and Hinkley 1997, section 2.4).
+
+    Unlike percentiles it makes up for a bias, which resamples have once more than the value; near an end of the
+    `possible` values it is cut off there, and it holds `value` in any case.
+    """
+    low, high = draws.quantile(torch.tensor([0.025, 0.975], dtype=draws.dtype)).tolist()
+    least, most = possible
+    return float(draws.std()), (min(value, max(least, 2 * value - high)), max(value, min(most, 2 * value - low)))

@@ -7,21 +7,27 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(frozen=True)
 class Score:
-    """One number about generated samples, with its floor and its provenance.
+    """One number about generated samples, with its interval, its floor and its provenance.
 
-    `floor` is the same number for `n_floor` held-out real samples in place of the generated ones. `error` is a
-    standard deviation obtained as `error_from` says. `weights` are the generator's: "ema" or "raw". `images` counts
-    the images seen in training. `n_real` is 0 where reals play no part. `seconds` is the whole evaluation's time.
+    `floor` is the same number for `n_floor` held-out real samples in place of the generated ones, `real` the number for
+    real data where the metric itself defines one; None where there is no such number. `error` is a standard deviation
+    or error, obtained as `error_from` says; `interval` is a 95 % interval, obtained as `interval_from` says. `draws`
+    sets of `n_fake` samples were scored. `weights` are the generator's: "ema" or "raw". `images` counts the images seen
+    in training. `n_real` is 0 where reals play no part. `seconds` is the whole evaluation's time.
     """
 
     name: str
     value: float
     error: float | None
     error_from: str
-    floor: float
+    interval: tuple[float, float] | None
+    interval_from: str
+    floor: float | None
     n_floor: int
+    real: float | None
     n_real: int
     n_fake: int
+    draws: int
     split: str
     dataset: str
     data_fingerprint: str
@@ -34,9 +40,10 @@ class Score:
     step: int
     seed: int
     batch_size: int
+    device: str
     seconds: float
     higher_is_better: bool = False
-    details: dict[str, int | float | str] = field(default_factory=dict)
+    details: dict[str, int | float | str | list[float]] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, object]:
         """The score as a plain dict."""

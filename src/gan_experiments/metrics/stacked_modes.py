@@ -11,10 +11,10 @@ from torch import Tensor
 from gan_experiments.data.base import Dataset
 from gan_experiments.data.stacked import CHANNELS, MODES, StackedDataset
 from gan_experiments.errors import UserError
-from gan_experiments.metrics.base import Accumulator, QualityMetric, Reading
+from gan_experiments.metrics.base import Accumulator, Detail, QualityMetric, Reading
 from gan_experiments.metrics.classifier_extractor import ClassifierExtractor, ClassifierSource
 from gan_experiments.metrics.extractors import Extractor, ExtractorSource, Features
-from gan_experiments.metrics.modes import divergence
+from gan_experiments.metrics.modes import divergence_reading
 
 AT_ONCE = 256
 """Grey images that the classifier reads at once."""
@@ -119,12 +119,12 @@ class StackedModes(QualityMetric[TripleCounts]):
         """Modes with any sample, with half their share, and the divergence."""
         counts = self.generated.compute()
         n = int(counts.sum())
-        details: dict[str, int | float | str] = {"modes": MODES, "classifier_accuracy": self.accuracy}
+        details: dict[str, Detail] = {"modes": MODES, "classifier_accuracy": self.accuracy}
         uniform = torch.full((MODES,), 1 / MODES, dtype=torch.float64)
         half = {**details, "least_samples": n / (2 * MODES)}
         return [
             Reading("modes_captured", float((counts > 0).sum()), details, higher_is_better=True),
             # In integers, as the share need not be whole.
             Reading("modes_at_half_share", float((2 * MODES * counts >= n).sum()), half, higher_is_better=True),
-            Reading("reverse_kl", float(divergence(counts.cpu(), uniform)), details),
+            divergence_reading("reverse_kl", counts.cpu(), uniform, details),
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from gan_experiments.logging.status import Status
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.score import Score
 from gan_experiments.observers.ema import Ema
-from gan_experiments.sampling import draw
+from gan_experiments.pictures import save_png
+from gan_experiments.sampling import draw, walk
 from gan_experiments.trainer import Observer, Trainer
 
 log = logging.getLogger(__name__)
@@ -32,12 +34,13 @@ class Evaluation(Observer):
         raw: bool,
         evaluator: Evaluator,
         ema: Ema,
+        folder: Path,
         records: Records,
         logger: Logger,
         progress: Progress,
         status: Status,
     ) -> None:
-        self.every, self.raw, self.evaluator, self.ema = every, raw, evaluator, ema
+        self.every, self.raw, self.evaluator, self.ema, self.folder = every, raw, evaluator, ema, folder
         self.records, self.logger, self.progress, self.status = records, logger, progress, status
 
     def after_step(self, trainer: Trainer) -> None:
@@ -46,6 +49,7 @@ class Evaluation(Observer):
             return
         with trainer.aside():
             scores = self.score(trainer, averaged=True)
+            self.show(self.evaluator.pictures(), trainer.images)
             if self.raw:
                 scores |= {f"raw_{name}": score for name, score in self.score(trainer, averaged=False).items()}
         records = {name: score.to_record() for name, score in scores.items()}
@@ -61,11 +65,21 @@ class Evaluation(Observer):
         def samples(n: int, generator: torch.Generator) -> Tensor:
             return draw(trainer.game, n, generator, trainer.runtime)
 
+        def pairs(n: int, generator: torch.Generator, epsilon: float, end: bool) -> tuple[Tensor, Tensor]:
+            return walk(trainer.game, n, generator, trainer.runtime, epsilon, end)
+
         with ExitStack() as stack:
             if averaged:
                 stack.enter_context(self.ema.applied())
             weights = "ema" if averaged else "raw"
-            return self.evaluator.evaluate(samples, weights, trainer.images, trainer.step_count)
+            return self.evaluator.evaluate(samples, weights, trainer.images, trainer.step_count, pairs)
+
+    def show(self, pictures: Mapping[str, Tensor], images: int) -> None:
+        """Save the metrics' pictures beside the sample grids, and put them on the dashboard."""
+        for name, picture in pictures.items():
+            pixels = picture.permute(1, 2, 0).cpu().contiguous().numpy()
+            save_png(self.folder / f"{name}-{images:09d}.png", pixels)
+            self.logger.log_images(f"pictures/{name}", pixels, images, f"{images:,} images, averaged weights")
 
 
 def describe(records: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,0 +1,97 @@
+"""What was computed from real data once, kept on disk under everything that it depends on."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from gan_experiments.logging.atomic import write_atomic
+from gan_experiments.metrics.base import Accumulator, AnyMetric, QualityMetric, Rows
+from gan_experiments.metrics.extractors import Extractor
+
+log = logging.getLogger(__name__)
+
+
+@final
+class StatisticsCache:
+    """Tensors in one safetensors file a set of facts: all that they depend on, hashed into the name and kept inside.
+
+    A file that is broken, or that holds other facts than those asked for, is made anew, never used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """A cache in that folder, which is made when something is first kept."""
+        self.folder = folder
+
+    def path(self, facts: Mapping[str, Any]) -> Path:
+        """The file for these facts, among which `kind` names what is kept."""
+        return self.folder / f"{facts['kind']}-{hashlib.sha256(canonical(facts).encode()).hexdigest()[:24]}.safetensors"
+
+    def load(self, facts: Mapping[str, Any]) -> dict[str, Tensor] | None:
+        """The tensors kept under exactly these facts, or None."""
+        path = self.path(facts)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                found = (file.metadata() or {}).get("facts")
+                if found != canonical(facts):
+                    log.warning("%s holds other facts than its name says and is made anew", path)
+                    return None
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        except (SafetensorError, OSError, RuntimeError) as error:
+            log.warning("%s is broken (%s) and is made anew", path, str(error).splitlines()[0])
+            return None
+
+    def save(self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Keep tensors under these facts, in one move."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        write_atomic(self.path(facts), save(plain, metadata={"facts": canonical(facts)}))
+
+
+def canonical(facts: Mapping[str, Any]) -> str:
+    """Facts as JSON that is the same for the same facts."""
+    return json.dumps(facts, sort_keys=True, allow_nan=False)
+
+
+@functools.cache
+def code_version() -> str:
+    """SHA-256 (hex) of all source files of the metrics, with torch's version: other code, other statistics."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def extractor_facts(extractor: Extractor | None) -> dict[str, str]:
+    """What identifies an extractor: only results of the same three facts compare."""
+    if extractor is None:
+        return {"extractor": "none", "extractor_sha256": "", "resize": "none"}
+    return {"extractor": extractor.name, "extractor_sha256": extractor.sha256, "resize": extractor.resize}
+
+
+def metric_facts(metric: AnyMetric) -> dict[str, Any]:
+    """A metric's class with all its settings, and those of what it keeps."""
+    return {"metric": identity(metric, QualityMetric), "keeps": identity(metric.real, Accumulator)}
+
+
+def identity(module: nn.Module, base: type[nn.Module]) -> list[Any]:
+    """A module's class and the numbers and words among its own attributes, those of `base` left aside."""
+    common = set(vars(Rows())) | set(vars(base))
+    own = {
+        name: value
+        for name, value in sorted(vars(module).items())
+        if name not in common and not name.startswith("_") and isinstance(value, bool | int | float | str | None)
+    }
+    return [f"{type(module).__module__}.{type(module).__qualname__}", own]
