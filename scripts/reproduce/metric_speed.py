@@ -22,15 +22,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gan_experiments.analysis.tables import markdown
 from gan_experiments.metrics.base import AnyMetric
 from gan_experiments.metrics.extractors import Features
 from gan_experiments.metrics.fid_infinity import FidInfinity
-from gan_experiments.metrics.frechet import FrechetDistance
+from gan_experiments.metrics.frechet import FrechetDistance, frechet_distance
 from gan_experiments.metrics.kernel import KernelDistance
 from gan_experiments.metrics.vendi import VendiScore
+
+Way = tuple[str, Callable[[], float], int]
 
 BATCH = 250
 """Samples shown at a time, as the evaluator does by default."""
@@ -54,13 +57,17 @@ def score(metric: AnyMetric, real: Tensor, generated: Tensor) -> float:
     return metric.compute()[0].value
 
 
-def theirs(real: Tensor, generated: Tensor) -> float:
-    """The distance by pytorch-fid, from the statistics that its command computes."""
+def statistics(real: Tensor, generated: Tensor) -> list[NDArray[np.float64]]:
+    """Means and covariances of both sides, as pytorch-fid's command computes them."""
+    sides = [rows.double().numpy() for rows in (real, generated)]
+    return [part for rows in sides for part in (np.mean(rows, axis=0), np.cov(rows, rowvar=False))]
+
+
+def theirs(*parts: NDArray[np.float64]) -> float:
+    """The distance by pytorch-fid."""
     from pytorch_fid.fid_score import calculate_frechet_distance
 
-    sides = [rows.double().numpy() for rows in (real, generated)]
-    statistics = [part for rows in sides for part in (np.mean(rows, axis=0), np.cov(rows, rowvar=False))]
-    return float(calculate_frechet_distance(*statistics))
+    return float(calculate_frechet_distance(*parts))
 
 
 def timed(compute: Callable[[], float], repeats: int) -> tuple[float, float, float]:
@@ -77,12 +84,23 @@ def timed(compute: Callable[[], float], repeats: int) -> tuple[float, float, flo
 def compare(n: int, d: int, repeats: int) -> list[list[str]]:
     """Rows of the table of times."""
     real, generated = features(n, d, 0), features(n, d, 1, 1.1)
-    ways: list[tuple[str, Callable[[], float], int]] = [
-        ("pytorch-fid", lambda: theirs(real, generated), 1),
-        ("the distance", lambda: score(FrechetDistance(blocks=0), real, generated), repeats),
+    parts = statistics(real, generated)
+    tensors = [torch.from_numpy(part) for part in parts]
+    alone: list[Way] = [
+        ("pytorch-fid, from statistics", lambda: theirs(*parts), 1),
+        ("ours, from the same", lambda: frechet_distance(*tensors), repeats),
+    ]
+    whole: list[Way] = [
+        ("pytorch-fid, from features", lambda: theirs(*statistics(real, generated)), 1),
+        ("ours, from features", lambda: score(FrechetDistance(blocks=0), real, generated), repeats),
         ("with its interval", lambda: score(FrechetDistance(), real, generated), repeats),
         ("products in float64", lambda: score(FrechetDistance(blocks=0, float32_from=d + 1), real, generated), repeats),
     ]
+    return beside(alone) + beside(whole)
+
+
+def beside(ways: list[Way]) -> list[list[str]]:
+    """A row for each way, compared with the first."""
     results = [(name, *timed(compute, count)) for name, compute, count in ways]
     _, value, wall, processor = results[0]
     return [
