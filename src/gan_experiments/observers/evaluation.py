@@ -83,9 +83,12 @@ class Evaluation(Observer):
 
 
 def describe(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Scores in one line, each with the floor that real held-out data reach."""
+    """Scores in one line, each with what real data get: the floor of held-out samples, or the metric's own number."""
     parts = []
     for name, record in records.items():
-        floor = "" if record.get("floor") is None else f" (held-out real data {record['floor']:.4g})"
-        parts.append(f"{name} {record['value']:.4g}{floor}")
+        real, kind = record.get("floor"), "held-out real data"
+        if real is None:
+            real, kind = record.get("real"), "real data"
+        beside = "" if real is None else f" ({kind} {real:.4g})"
+        parts.append(f"{name} {record['value']:.4g}{beside}")
     return ", ".join(parts)
