@@ -301,3 +301,20 @@ def test_labelled_rows() -> None:
     side.update(torch.ones(1, 3), torch.tensor([5]))
     rows, labels = side.compute()
     assert rows.shape == (3, 3) and labels.tolist() == [0, 1, 5]
+
+
+@pytest.mark.parametrize(("quantise", "levels"), [("round", [0, 0, 1, 255]), ("truncate", [0, 0, 0, 254])])
+def test_how_images_become_bytes(quantise: str, levels: list[int]) -> None:
+    """The nearest level, or the next lower one; said in the record, where stored samples are as they were."""
+    metric = Witness()
+    made = Evaluator(DATA, {"one": Counting()}, {"eye": metric}, 1, 1, quantise=quantise)
+    values = torch.tensor([-2.0, -1 + 0.2 / 127.5, -1 + 0.8 / 127.5, 1 - 0.4 / 127.5])
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        return torch.cat([values, -torch.ones(5)]).view(1, 1, 3, 3)
+
+    score = made.evaluate(draw, "raw", 0, 0)["eye"]
+    assert metric.log[-1]["generated"] == [sum(levels)] and score.quantise == quantise
+    assert made.evaluate(DATA.held_out, "none", 0, 0)["eye"].quantise == "stored"
+    with pytest.raises(UserError, match="evaluation.quantise=floor: use round or truncate"):
+        Evaluator(DATA, {"one": Counting()}, {"eye": Witness()}, quantise="floor")

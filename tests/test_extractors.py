@@ -233,7 +233,7 @@ def test_inception(weights: Path) -> None:
     assert torch.equal(colour.features, features.features)
     weight = torch.load(weights, weights_only=True)["fc.weight"]
     assert torch.allclose(features.logits, features.features @ weight.T, atol=1e-4)
-    assert extractor.resize == "uint8 round, TensorFlow 1 bilinear to 299x299"
+    assert extractor.resize == "TensorFlow 1 bilinear to 299x299"
 
 
 def test_inception_resizes_as_asked(weights: Path) -> None:
@@ -241,8 +241,8 @@ def test_inception_resizes_as_asked(weights: Path) -> None:
     images = torch.randint(0, 256, (1, 3, 90, 90), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     data = Dataset("noise", Spec((3, 90, 90)), Split(images), Split(images))
     clean, none = (InceptionSource("c", str(weights), resize).build(data) for resize in ("clean", "none"))
-    assert clean.resize == "uint8 round, clean (bicubic, antialiased, float) to 299x299"
-    assert none.resize == "uint8 round, none"
+    assert clean.resize == "clean (bicubic, antialiased, float) to 299x299"
+    assert none.resize == "none"
     resized = torch.stack([pil_resize(image, 299, Image.Resampling.BICUBIC) for image in images]).clamp(0, 255)
     expected = clean.net((resized - 128) / 128).features
     assert torch.allclose(clean(images).features, expected, rtol=1e-4, atol=1e-5)

@@ -107,6 +107,7 @@ class EvaluationConfig:
     samples: int = 10000
     batch_size: int = 250
     reals: int | None = None
+    quantise: str = "round"
     draws: int = 1
     cache: str | None = None
     raw: bool = False

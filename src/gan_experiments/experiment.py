@@ -143,6 +143,7 @@ def build_evaluator(settings: Config, dataset: Dataset, runtime: Runtime, labell
         runtime.device,
         reals=sizes.reals,
         draws=sizes.draws,
+        quantise=sizes.quantise,
         labelled=labelled,
         cache=None if sizes.cache is None else StatisticsCache(Path(sizes.cache)),
         progress=narrator(),

@@ -164,7 +164,7 @@ class Scorer:
         cache = None if sizes.cache is None else StatisticsCache(Path(sizes.cache))
         return Evaluator(
             dataset, networks, metrics, sizes.samples, sizes.batch_size, seed, runtime.device,
-            reals=sizes.reals, draws=sizes.draws, labelled=labelled, cache=cache,
+            reals=sizes.reals, draws=sizes.draws, labelled=labelled, quantise=sizes.quantise, cache=cache,
         )  # fmt: skip
 
     def finished(self, scores: Mapping[str, Score]) -> dict[str, Score]:

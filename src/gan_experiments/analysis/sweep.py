@@ -16,7 +16,9 @@ from gan_experiments.logging.records import read_records
 from gan_experiments.logging.status import RunStatus, State, read_status
 from gan_experiments.rundir import read_config
 
-PROVENANCE = ("dataset", "data_fingerprint", "transform", "extractor_sha256", "resize", "n_real", "n_fake", "n_floor")
+PROVENANCE = (
+    "dataset", "data_fingerprint", "transform", "quantise", "extractor_sha256", "resize", "n_real", "n_fake", "n_floor",
+)  # fmt: skip
 """What two scores must share to be comparable; evaluation seeds and weights are settings' own business."""
 
 UNFINISHED = (State.RUNNING, State.STOPPED)
@@ -224,7 +226,7 @@ def result(history: Sequence[dict[str, Any]]) -> Result:
     last = history[-1]
     finite = [score["value"] for score in history if math.isfinite(score["value"])]
     best = (max if last["higher_is_better"] else min)(finite, default=math.nan)
-    provenance = {key: last[key] for key in PROVENANCE}
+    provenance = {key: last.get(key) for key in PROVENANCE}
     # A metric may define the number for real data itself; there is then no floor from held-out samples.
     floor = last["floor"] if last["floor"] is not None else last.get("real")
     interval = None if last.get("interval") is None else tuple(last["interval"])

@@ -20,7 +20,6 @@ from gan_experiments.errors import UserError
 from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.metrics.classifier import SIDE, Classifier, accuracy, shrink, train_classifier
 from gan_experiments.metrics.extractors import Extractor, ExtractorSource, Features, image_shape, picks
-from gan_experiments.metrics.preparation import QUANTISE
 
 CODE_VERSION = 1
 """Raised whenever the classifier or its training changes, so that cached weights of older code aren't used."""
@@ -37,7 +36,7 @@ class ClassifierExtractor(Extractor):
     def __init__(self, net: Classifier, sha256: str, held_out_accuracy: float) -> None:
         """An extractor around trained weights, with the accuracy they reach on held-out images."""
         classes = net.output.out_features
-        super().__init__("classifier", sha256, net.num_features, classes, f"{QUANTISE}, area to {SIDE}x{SIDE}")
+        super().__init__("classifier", sha256, net.num_features, classes, f"area to {SIDE}x{SIDE}")
         self.net = net
         self.held_out_accuracy = held_out_accuracy
 

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from gan_experiments import seeding
-from gan_experiments.data.base import Batch, Dataset, Split, to_bytes
+from gan_experiments.data.base import Batch, Dataset, Split
 from gan_experiments.errors import NonFinite, UserError
 from gan_experiments.metrics.base import AnyMetric, Reading, Walk, WalkMetric
 from gan_experiments.metrics.extractors import Extractor, Features, picks
 from gan_experiments.metrics.intervals import of_mean
+from gan_experiments.metrics.quantisation import Quantisation
 from gan_experiments.metrics.reals import Reals, part, shares, stored
 from gan_experiments.metrics.score import Score
 from gan_experiments.metrics.stations import arrange
@@ -63,6 +64,7 @@ class Evaluator:
         reals: int | None = None,
         draws: int = 1,
         labelled: bool = True,
+        quantise: str = "round",
         cache: StatisticsCache | None = None,
         rank: int = 0,
         world: int = 1,
@@ -70,7 +72,7 @@ class Evaluator:
     ) -> None:
         """Score `draws` sets of `samples` samples against `reals` training samples (None: all).
 
-        `labelled` says whether the samples to be scored come with their classes.
+        `labelled` says whether the samples to be scored come with their classes, `quantise` how images become bytes.
         """
         if min(samples, batch_size, draws) < 1 or (reals is not None and not 1 <= reals <= len(dataset.train)):
             raise UserError(
@@ -79,7 +81,7 @@ class Evaluator:
             )
         self.dataset, self.metrics = dataset, dict(metrics)
         self.samples, self.batch_size, self.seed, self.draws = samples, batch_size, seed, draws
-        self.device = torch.device(device)
+        self.device, self.quantise = torch.device(device), Quantisation(quantise)
         self.held_out = min(samples, len(dataset.held_out))
         self.rank, self.world, self.progress, self.cache = rank, world, progress, cache
         self.stations = arrange(dataset, extractors, self.metrics, labelled)
@@ -135,6 +137,7 @@ class Evaluator:
             "dataset": self.dataset.name,
             "data_fingerprint": self.dataset.fingerprint,
             "transform": self.dataset.transform,
+            "quantise": self._bytes_by(source),
             "weights": weights,
             "images": images,
             "step": step,
@@ -254,9 +257,15 @@ class Evaluator:
                 )
             if not bool(torch.isfinite(samples).all()):
                 raise NonFinite(f"evaluation at step {step}: the generator made samples that are NaN or infinite")
-            plain = to_bytes(samples) if self.dataset.spec.is_image else samples.detach().float()
+            plain = self.quantise(samples) if self.dataset.spec.is_image else samples.detach().float()
             yield self._look(plain, labels, count)
             self._say("generated images", min((k + 1) * self.batch_size, self.samples), self.samples)
+
+    def _bytes_by(self, source: Draw | Split) -> str:
+        """How the samples have become bytes."""
+        if not self.dataset.spec.is_image:
+            return "none"
+        return "stored" if isinstance(source, Split) else self.quantise.value
 
     def _look(self, samples: Tensor, labels: Tensor | None, count: int) -> list[Features]:
         samples = samples.to(self.device)

@@ -13,7 +13,6 @@ from gan_experiments import seeding
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.metrics.needs import require_package
-from gan_experiments.metrics.preparation import QUANTISE
 from gan_experiments.metrics.weights_file import OFFLINE
 
 
@@ -81,7 +80,7 @@ class Pixels(Extractor):
 
     def __init__(self, num_features: int) -> None:
         """Features of images with that many values."""
-        super().__init__("pixels", hashlib.sha256(b"").hexdigest(), num_features, 0, f"{QUANTISE}, none")
+        super().__init__("pixels", hashlib.sha256(b"").hexdigest(), num_features, 0, "none")
 
     def extract(self, images: Tensor) -> Features:
         """The flattened images in [0, 1]."""

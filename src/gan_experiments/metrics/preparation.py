@@ -13,9 +13,6 @@ from torch import Tensor, nn
 
 from gan_experiments.errors import UserError
 
-QUANTISE = "uint8 round"
-"""How generated images become bytes before any extractor sees them; part of every extractor's identity."""
-
 
 class Resizer(ABC):
     """A change of size of float32 images (n, c, h, w) in [0, 255]."""
@@ -121,4 +118,4 @@ class Preparation(nn.Module):
 
     def describe(self) -> str:
         """Quantisation, method and size, as scores record them."""
-        return f"{QUANTISE}, {self.resizer.describe()}"
+        return self.resizer.describe()

@@ -13,7 +13,8 @@ class Score:
     real data where the metric itself defines one; None where there is no such number. `error` is a standard deviation
     or error, obtained as `error_from` says; `interval` is a 95 % interval, obtained as `interval_from` says. `draws`
     sets of `n_fake` samples were scored. `weights` are the generator's: "ema" or "raw". `images` counts the images seen
-    in training. `n_real` is 0 where reals play no part. `seconds` is the whole evaluation's time.
+    in training. `quantise` says how samples became bytes: "round", "truncate",
+    "stored" as they were, or "none". `n_real` is 0 where reals play no part. `seconds` is the whole evaluation's time.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Score:
     dataset: str
     data_fingerprint: str
     transform: str
+    quantise: str
     extractor: str
     extractor_sha256: str
     resize: str
