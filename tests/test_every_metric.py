@@ -19,8 +19,13 @@ from gan_experiments.data.mnist import FASHION_CLASSES, fashion10k
 from gan_experiments.data.toy import ring
 from gan_experiments.metrics.base import AnyMetric, Reading, WalkMetric
 from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.statistics_cache import canonical, metric_facts
 
 ALONE = {"modes", "sliced_wasserstein"}  # of points
+WITHOUT_EFFECT = {
+    ("perceptual_path_length", "weights"),  # a file, and no real data are kept by this metric
+    ("birthday", "pixel_side"),  # of pictures
+}
 ELSEWHERE = {"stacked_modes": "of stacked sets: tests/test_stacked.py"}
 SMALLER: dict[str, dict[str, Any]] = {
     "kid": {"subset_size": 100, "subsets": 5},
@@ -136,6 +141,31 @@ def test_readings_have_names_of_their_own(pictures: Dataset) -> None:
             assert full not in seen, f"{name} and {seen.get(full)} both give {full}"
             seen[full] = name
     assert len(seen) > 30
+
+
+def altered(value: Any) -> Any:
+    """Another value of the same kind."""
+    if isinstance(value, bool) or value is None:
+        return {True: False, False: True, None: 7}[value]
+    if isinstance(value, str):
+        return {"auto": "given", "features": "pixels", "full": "end"}[value]
+    if isinstance(value, list):
+        return value[1:]
+    return value + 1 if isinstance(value, int) else value / 2
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_setting_is_part_of_what_the_cache_goes_by(name: str) -> None:
+    """Statistics kept for one setting must never serve another."""
+    facts = canonical(metric_facts(prepared(name)))
+    node = compose_option("metric", name, "x")[name] | SMALLER.get(name, {})
+    for key, value in node.items():
+        if key.startswith("_") or (name, key) in WITHOUT_EFFECT:
+            continue
+        special = {("ms_ssim", "per_class"): True, (name, "ddof"): 0}
+        other = special.get((name, key), altered(value))
+        changed = build_named({name: {**node, key: other}}, "metric")[name]
+        assert canonical(metric_facts(changed)) != facts, f"{name}.{key}"
 
 
 def test_what_is_tested_elsewhere_exists() -> None:

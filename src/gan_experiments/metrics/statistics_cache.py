@@ -13,7 +13,8 @@ from typing import Any, final
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
+from torchmetrics import Metric
 
 from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.metrics.base import Accumulator, AnyMetric, QualityMetric, Rows
@@ -86,12 +87,19 @@ def metric_facts(metric: AnyMetric) -> dict[str, Any]:
     return {"metric": identity(metric, QualityMetric), "keeps": identity(metric.real, Accumulator)}
 
 
-def identity(module: nn.Module, base: type[nn.Module]) -> list[Any]:
-    """A module's class and the numbers and words among its own attributes, those of `base` left aside."""
-    common = set(vars(Rows())) | set(vars(base))
+def identity(module: Metric, base: type[Metric]) -> list[Any]:
+    """A module's class, and the numbers, words and lists among its attributes but those of `base` and its states."""
+    common = set(vars(Rows())) | set(vars(base)) | set(module._defaults)
     own = {
         name: value
         for name, value in sorted(vars(module).items())
-        if name not in common and not name.startswith("_") and isinstance(value, bool | int | float | str | None)
+        if name not in common and not name.startswith("_") and plain(value)
     }
     return [f"{type(module).__module__}.{type(module).__qualname__}", own]
+
+
+def plain(value: object) -> bool:
+    """Whether a value is a number, a word, None, or a list of such."""
+    if isinstance(value, list | tuple):
+        return all(map(plain, value))
+    return isinstance(value, bool | int | float | str | None)
