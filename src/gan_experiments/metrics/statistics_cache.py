@@ -87,7 +87,7 @@ def metric_facts(metric: AnyMetric) -> dict[str, Any]:
     return {"metric": identity(metric, QualityMetric), "keeps": identity(metric.real, Accumulator)}
 
 
-def identity(module: Metric, base: type[Metric]) -> list[Any]:
+def identity(module: Metric, base: type[object]) -> list[Any]:
     """A module's class, and the numbers, words and lists among its attributes but those of `base` and its states."""
     common = set(vars(Rows())) | set(vars(base)) | set(module._defaults)
     own = {
