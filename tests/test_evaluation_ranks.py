@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, distributed
 
 from gan_experiments.data.base import Dataset, Spec, Split
@@ -74,6 +75,8 @@ def test_two_ranks_agree_with_one_process(batch_size: int, tmp_path: Path) -> No
     # What two ranks have kept serves one process, and is filed under the same names.
     names = [sorted(path.name for path in (tmp_path / folder).iterdir()) for folder in ("alone", "both")]
     assert names[0] == names[1] and len(names[0]) == 3
+    (features,) = (name for name in names[0] if name.startswith("features"))
+    assert torch.equal(*(load_file(tmp_path / folder / features)["features"] for folder in ("alone", "both")))
     assert evaluate(batch_size, str(tmp_path / "both"))["fid"] == pytest.approx(alone["fid"], rel=1e-9)
 
 
