@@ -173,6 +173,7 @@ def test_contradictory_values_are_refused(overrides: list[str], said: str, compo
         (["model=dcgan"], "model.*DCGANGenerator makes images, but the data are points"),
         (["metric=[fid]", "dataset=fashion10k", "model=dcgan", "extractor=none"], "extractor"),
         (["run.objective=fidd"], "run.objective=fidd: no such score; the chosen metrics give modes"),
+        (["metric=[parzen]", "metric.parzen.tuning=50", "run.objective=fid"], "objective=fid: no such .* give parzen"),
         (["schedule.order=[generator]"], "schedule.order"),
         (["regularizer=[r1]", "regularizer.r1.player=critic"], "r1 .player critic.*discriminator, generator"),
         (["+schedule.generator.optimizer.momentum=1"], "schedule.generator.optimizer: Adam takes no momentum"),

@@ -4,110 +4,31 @@ from __future__ import annotations
 
 import logging
 import statistics
+from collections.abc import Callable
 from pathlib import Path
-from typing import final
 
+import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
+from PIL import Image
 from torch import Tensor
 
-from gan_experiments.data.base import Batch, Dataset, Spec, Split
+from evaluation_bench import DATA, Counting, Witness, images, labelled_noise, noise, sums
+from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.experiment import narrator, run
 from gan_experiments.metrics.base import (
     AnyMetric,
     LabelledRows,
-    QualityMetric,
     Reading,
     Rows,
     WalkMetric,
-    known,
-    require_classes,
 )  # fmt: skip
 from gan_experiments.metrics.evaluator import Evaluator
-from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.frechet import FrechetDistance
 from gan_experiments.metrics.kernel import KernelDistance
-from gan_experiments.metrics.statistics_cache import StatisticsCache, canonical
-
-
-def images(n: int, seed: int) -> Tensor:
-    """Random grey images (n, 1, 3, 3)."""
-    return torch.randint(0, 256, (n, 1, 3, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-
-
-def split(n: int, seed: int) -> Split:
-    """Images labelled 0, 1, 0, 1 ..."""
-    return Split(images(n, seed), torch.arange(n) % 2)
-
-
-DATA = Dataset("noise", Spec((1, 3, 3), ("even", "odd")), split(80, 0), split(40, 1))
-
-
-class Counting(Extractor):
-    """Pixels, scaled, as features (and as logits, where it has classes); notes the size of each batch it is shown."""
-
-    def __init__(self, scale: float = 1.0, classes: int = 0, sha256: str = "0") -> None:
-        """Features that many times the pixels."""
-        super().__init__("counting", sha256, 9, classes, "none")
-        self.scale = scale
-        self.batches: list[int] = []
-
-    def extract(self, images: Tensor) -> Features:
-        """Scaled pixels."""
-        self.batches.append(len(images))
-        rows = images.flatten(1).float() * self.scale / 255
-        return Features(rows, rows[:, : self.num_classes] if self.num_classes else None)
-
-
-def noise(n: int, generator: torch.Generator) -> Tensor:
-    """Float images (n, 1, 3, 3)."""
-    return torch.rand(n, 1, 3, 3, generator=generator) * 2 - 1
-
-
-def labelled_noise(n: int, generator: torch.Generator) -> Batch:
-    """Images that were asked to be of class 1."""
-    return Batch(noise(n, generator), torch.ones(n, dtype=torch.int64))
-
-
-@final
-class Witness(QualityMetric[Rows]):
-    """Tells which samples it was shown on which side, by their first pixels."""
-
-    def __init__(self, held_out: bool = False, labels: bool = False, floor: bool = True, classes: bool = False) -> None:
-        """A witness of that nature."""
-        super().__init__(Rows(), Rows(), Rows())
-        self.needs_held_out, self.needs_labels, self.own_floor, self.classes = held_out, labels, not floor, classes
-        self.log: list[dict[str, list[float]]] = []
-
-    def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
-        """Refuse extractors without the data's classes, if it is that kind."""
-        if self.classes:
-            require_classes("witness", dataset, extractor)
-
-    def update(self, features: Features, real: bool) -> None:
-        """Keep samples, or labels."""
-        part = known(features.labels, "witness", "labels") if self.needs_labels else features.samples
-        assert part is not None
-        (self.real if real else self.generated).update(part)
-
-    def show_held_out(self, features: Features) -> None:
-        """Keep held-out samples."""
-        assert features.samples is not None and self.held_out is not None
-        self.held_out.update(features.samples)
-
-    def compute(self) -> list[Reading]:
-        """The mean of the generated side; everything seen goes into the log."""
-        sides = {"real": self.real, "generated": self.generated, "held_out": self.held_out}
-        self.log.append(
-            {n: side.compute().flatten(1).float().sum(1).tolist() if side.rows else [] for n, side in sides.items()}
-            if not self.needs_labels else {"generated": self.generated.compute().tolist()}
-        )  # fmt: skip
-        return [Reading("", statistics.fmean(self.log[-1]["generated"]), {}, real=0.25)]
-
-
-def sums(rows: Tensor) -> list[float]:
-    """The fingerprints by which a witness knows samples."""
-    return rows.flatten(1).float().sum(1).tolist()
 
 
 def test_each_network_runs_once_over_whole_batches() -> None:
@@ -220,65 +141,6 @@ def test_walks_are_refused_for_stored_samples_and_served_for_generators() -> Non
         made.evaluate(DATA.held_out, "none", 0, 0)
 
 
-def score_with(cache: Path, extractor: Counting, data: Dataset = DATA, seed: int = 0, kid: bool = True) -> list[float]:
-    """FID and KID and their floors, and what else the cache was good for."""
-    metrics: dict[str, AnyMetric] = {"fid": FrechetDistance()} | ({"kid": KernelDistance(2, 20)} if kid else {})
-    made = Evaluator(data, {"one": extractor}, metrics, 50, 32, seed, cache=StatisticsCache(cache))
-    return [number for s in made.evaluate(noise, "raw", 0, 0).values() for number in (s.value, s.floor or 0.0)]
-
-
-def test_reals_are_extracted_once_for_all_runs(tmp_path: Path) -> None:
-    """The second time only generated samples go through the network, and not a bit of a score differs."""
-    first, second = Counting(), Counting()
-    assert score_with(tmp_path, first) == score_with(tmp_path, second)
-    assert first.batches == [32] * 7 and second.batches == [32] * 2
-    third = Counting()
-    score_with(tmp_path, third, kid=False)  # its floors are new, its sums are not: held-out and generated samples
-    assert third.batches == [32] * 4
-
-
-@pytest.mark.parametrize("change", ["weights", "data", "labels", "seed"])
-def test_whatever_differs_is_computed_anew(tmp_path: Path, change: str) -> None:
-    """Other weights, content, labels or picks never meet what was kept for these."""
-    score_with(tmp_path, Counting())
-    other = Dataset("noise", DATA.spec, split(80, 7), DATA.held_out)
-    renamed = Dataset("noise", DATA.spec, Split(images(80, 0), torch.zeros(80, dtype=torch.int64)), DATA.held_out)
-    extractor = Counting(sha256="1") if change == "weights" else Counting()
-    data = {"data": other, "labels": renamed}.get(change, DATA)
-    fresh = score_with(tmp_path / "elsewhere", Counting(), data, int(change == "seed"))
-    assert score_with(tmp_path, extractor, data, int(change == "seed")) == fresh
-    assert extractor.batches == [32] * 7
-
-
-def test_code_and_settings_are_part_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another ddof or another version of the metrics' code is another file."""
-    facts = [
-        Evaluator(DATA, {"one": Counting()}, {"fid": FrechetDistance(ddof)}, 50, 32)._floor_facts() for ddof in (0, 1)
-    ]
-    assert canonical(facts[0]) != canonical(facts[1])
-    monkeypatch.setattr("gan_experiments.metrics.reals.code_version", lambda: "other")
-    later = Evaluator(DATA, {"one": Counting()}, {"fid": FrechetDistance()}, 50, 32)._floor_facts()
-    assert canonical(later) != canonical(facts[1])
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "swapped"])
-def test_broken_or_misplaced_files_are_made_anew(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    """With a line that names the file; the scores are those of a fresh computation."""
-    expected = score_with(tmp_path / "kept", Counting())
-    other = Dataset("noise", DATA.spec, split(80, 7), DATA.held_out)
-    score_with(tmp_path / "other", Counting(), other)
-    for path, foreign in zip(
-        sorted((tmp_path / "kept").iterdir()), sorted((tmp_path / "other").iterdir()), strict=True
-    ):
-        content = {"cut": path.read_bytes()[:-5], "empty": b"", "swapped": foreign.read_bytes()}[damage]
-        path.write_bytes(content)
-    with caplog.at_level(logging.WARNING):
-        assert score_with(tmp_path / "kept", Counting()) == expected
-    assert caplog.text.count("made anew") == 3 and ("other facts" in caplog.text) == (damage == "swapped")
-    names = [path.name for path in (tmp_path / "kept").iterdir()]
-    assert len(names) == 3 and not any("tmp" in name for name in names)
-
-
 def test_pictures_are_those_of_the_metrics() -> None:
     """Gathered over metrics, by name."""
 
@@ -318,3 +180,40 @@ def test_how_images_become_bytes(quantise: str, levels: list[int]) -> None:
     assert made.evaluate(DATA.held_out, "none", 0, 0)["eye"].quantise == "stored"
     with pytest.raises(UserError, match="evaluation.quantise=floor: use round or truncate"):
         Evaluator(DATA, {"one": Counting()}, {"eye": Witness()}, quantise="floor")
+
+
+def test_names_are_known_beforehand() -> None:
+    """Those with a floor and those with their own, so that a misspelt objective is refused before training."""
+    metrics: dict[str, AnyMetric] = {"fid": FrechetDistance(), "eye": Witness(floor=False)}
+    made = Evaluator(DATA, {"one": Counting(), "two": Counting()}, metrics, 50, 32)
+    assert sorted(made.names()) == sorted(made.evaluate(noise, "raw", 0, 0)) == ["eye", "eye_two", "fid", "fid_two"]
+
+
+def test_long_evaluations_say_how_far_they_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line at most every ten seconds within one stage, none for short ones."""
+    now = [0.0]
+    monkeypatch.setattr("gan_experiments.experiment.time.monotonic", lambda: now[0])
+    tell = narrator(10.0)
+    with caplog.at_level(logging.INFO):
+        for k in range(5):
+            now[0] += 4
+            tell("training images", 1000 * k, 50_000)
+        now[0] += 9
+        tell("score fid", 0, 2)
+    assert caplog.messages == ["evaluation: training images, 3,000 of 50,000"]
+
+
+def test_pictures_of_metrics_are_saved_and_shown(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    """Beside the sample grids and on the dashboard, at the images seen."""
+    config = composed(
+        "metric=[spectra]", "extractor=[pixels]", "schedule.steps=1", "schedule.images=null", "schedule.batch_size=8",
+        "evaluation.samples=100", "evaluation.reals=100", "samples.count=4", "logger.mode=offline", "runtime.threads=1",
+        "model.generator.width=4", "model.discriminator.width=4",
+    )  # fmt: skip
+    run(config, tmp_path / "run")
+    (picture,) = (tmp_path / "run" / "samples").glob("spectra-*.png")
+    (shown,) = (tmp_path / "run" / "wandb").glob("offline-run-*/files/media/images/pictures/spectra_*.png")
+    pixels = [np.asarray(Image.open(path)) for path in (picture, shown)]
+    assert np.array_equal(*pixels) and picture.stem.endswith("000000008")

@@ -119,6 +119,7 @@ def test_a_metric_serves_outside_too(name: str, pictures: Dataset) -> None:
     show(metric, data, fakes, 7)
     assert same(first, metric.compute()) and same(first, copied)
     assert torch.equal(torch.get_rng_state(), state)
+    assert not metric.own_floor or metric.names() == [reading.name for reading in first]
     for reading in first:
         assert math.isfinite(reading.value) and (reading.error is None or reading.error_from)
         if reading.interval is not None:

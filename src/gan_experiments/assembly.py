@@ -1,10 +1,11 @@
-"""From a configuration to who plays: the game with its tricks, terms, players and trainer."""
+"""From a configuration to its parts: the game with its tricks, terms, players and trainer; the evaluator."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 from torch import nn
@@ -15,6 +16,8 @@ from gan_experiments.config import Config, build, build_named, build_number, bui
 from gan_experiments.data.base import Dataset, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Term
+from gan_experiments.metrics.evaluator import Evaluator
+from gan_experiments.metrics.statistics_cache import StatisticsCache
 from gan_experiments.objectives.adversarial import Adversarial, Loss
 from gan_experiments.observers.ema import Ema
 from gan_experiments.players import Player, TunedOptimizer, lazy_correction
@@ -120,3 +123,29 @@ def warn_of_coupling(game: Game, terms: Sequence[Term]) -> None:
             "(Gulrajani et al. 2017 advise against it); model.discriminator.norm=none avoids it",
             ", ".join(penalties),
         )
+
+
+def assemble_evaluator(
+    settings: Config, dataset: Dataset, runtime: Runtime, labelled: bool, against: Dataset | None = None
+) -> Evaluator:
+    """The evaluator with its metrics and feature networks; UserError when they don't suit the data.
+
+    Networks that learn from the data learn from `dataset`, while samples are compared with `against` (None: the same).
+    `labelled` says whether the samples to be scored come with their classes.
+    """
+    metrics, sizes = build_named(settings.metric, "metric"), settings.evaluation
+    sources = build_named(settings.extractor, "extractor") if metrics else {}
+    return Evaluator(
+        dataset if against is None else against,
+        {name: source.build(dataset) for name, source in sources.items()},
+        metrics,
+        sizes.samples,
+        sizes.batch_size,
+        settings.run.seed,
+        runtime.device,
+        reals=sizes.reals,
+        draws=sizes.draws,
+        quantise=sizes.quantise,
+        labelled=labelled,
+        cache=None if sizes.cache is None else StatisticsCache(Path(sizes.cache)),
+    )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import InstantiationException
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, InstantiationException
 from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -154,6 +157,18 @@ def conf_dir() -> str:
         if (folder / "config.yaml").is_file():
             return str(folder)
     raise UserError(f"no configuration: neither {HERE / 'conf'} nor {HERE.parents[1] / 'conf'} holds config.yaml")
+
+
+@functools.cache
+def composed(*overrides: str) -> DictConfig:
+    """The default configuration with these overrides; UserError in one line when it doesn't compose."""
+    register()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=conf_dir(), version_base="1.3"):
+            return compose("config", ["run.dir=unused", *overrides])
+    except HydraException as error:
+        raise UserError(" ".join(str(error).split())) from error
 
 
 def typed(config: DictConfig) -> Config:

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 from gan_experiments import config as configuration
 from gan_experiments import runtime as machine
-from gan_experiments.assembly import build_game, build_trainer
-from gan_experiments.config import Config, build, build_named
+from gan_experiments.assembly import assemble_evaluator, build_game, build_trainer
+from gan_experiments.config import Config, build
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, count_parameters
@@ -24,7 +24,6 @@ from gan_experiments.logging.progress import Progress
 from gan_experiments.logging.records import read_records
 from gan_experiments.logging.status import State
 from gan_experiments.metrics.evaluator import Evaluator
-from gan_experiments.metrics.statistics_cache import StatisticsCache
 from gan_experiments.observers.checkpointing import Checkpointing
 from gan_experiments.observers.diagnosis import Diagnosis
 from gan_experiments.observers.diagnostics import Diagnostics, classifier_of
@@ -131,26 +130,10 @@ def build_evaluator(settings: Config, dataset: Dataset, runtime: Runtime, labell
 
     `labelled` says whether the samples to be scored come with their classes.
     """
-    metrics, sizes = build_named(settings.metric, "metric"), settings.evaluation
-    sources = build_named(settings.extractor, "extractor") if metrics else {}
-    evaluator = Evaluator(
-        dataset,
-        {name: source.build(dataset) for name, source in sources.items()},
-        metrics,
-        sizes.samples,
-        sizes.batch_size,
-        settings.run.seed,
-        runtime.device,
-        reals=sizes.reals,
-        draws=sizes.draws,
-        quantise=sizes.quantise,
-        labelled=labelled,
-        cache=None if sizes.cache is None else StatisticsCache(Path(sizes.cache)),
-        progress=narrator(),
-    )
-    wanted, names = settings.run.objective, list(evaluator.floors()) if metrics else []
-    open_ended = any(metric.own_floor for metric in metrics.values())  # their scores' names are known only afterwards
-    if wanted is not None and wanted not in names and not open_ended:
+    evaluator = assemble_evaluator(settings, dataset, runtime, labelled)
+    evaluator.progress = narrator()
+    wanted, names = settings.run.objective, evaluator.names() if evaluator.metrics else []
+    if wanted is not None and wanted not in names:
         raise UserError(f"run.objective={wanted}: no such score; the chosen metrics give {', '.join(names) or 'none'}")
     return evaluator
 

@@ -5,18 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, final
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_experiments.composition import options
-from gan_experiments.config import Config, conf_dir, plain, register, typed
+from gan_experiments.config import Config, composed, conf_dir, plain, typed
 from gan_experiments.errors import UserError
 
 
@@ -104,15 +100,3 @@ def spelled(groups: Mapping[str, Sequence[str]]) -> list[str]:
     """Options of groups as the command line has them."""
     return [f"{group}={names[0] if group == 'dataset' else '[' + ','.join(names) + ']'}"
             for group, names in groups.items()]  # fmt: skip
-
-
-@cache
-def composed(*overrides: str) -> DictConfig:
-    """The default configuration with these overrides; UserError in one line when it doesn't compose."""
-    register()
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(config_dir=conf_dir(), version_base="1.3"):
-            return compose("config", ["run.dir=unused", *overrides])
-    except HydraException as error:
-        raise UserError(" ".join(str(error).split())) from error

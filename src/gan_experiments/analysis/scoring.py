@@ -16,14 +16,14 @@ from tqdm import tqdm
 from gan_experiments import runtime as machine
 from gan_experiments.analysis.choices import Choice
 from gan_experiments.analysis.targets import Stored, checkpoints, common_shape, fitting_split, identify, stored
-from gan_experiments.config import Config, build, build_named
+from gan_experiments.assembly import assemble_evaluator
+from gan_experiments.config import Config, build
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.inference import load_generator
 from gan_experiments.logging.status import State, read_status
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.score import Score
-from gan_experiments.metrics.statistics_cache import StatisticsCache
 from gan_experiments.rundir import read_config
 from gan_experiments.runtime import Runtime
 
@@ -144,28 +144,15 @@ class Scorer:
         if self.known is None or self.known[0] != key:
             self.known = None  # frees the former one before the next is built
             dataset = cast(Dataset, build(settings.dataset, "dataset")) if dataset is None else dataset
-            self.known = key, self.assemble(settings, dataset, runtime, labelled)
+            against = None
+            if self.choice.split == "held_out":
+                against = replace(dataset, train=dataset.held_out, held_out=dataset.train)
+            evaluator = assemble_evaluator(settings, dataset, runtime, labelled, against)
+            wanting = [name for name, metric in evaluator.metrics.items() if metric.needs_held_out]
+            if wanting and not self.choice.floors:
+                raise UserError(f"metric {wanting[0]} needs held-out images; give a share, such as --held-out 0.1")
+            self.known = key, evaluator
         return self.known[1]
-
-    def assemble(self, settings: Config, dataset: Dataset, runtime: Runtime, labelled: bool) -> Evaluator:
-        """The evaluator that a run would have, but for the part of the data that samples are compared with.
-
-        Feature networks that learn from the data learn from its training part all the same.
-        """
-        metrics = build_named(settings.metric, "metric")
-        wanting = [name for name, metric in metrics.items() if metric.needs_held_out]
-        if wanting and not self.choice.floors:
-            raise UserError(f"metric {wanting[0]} needs held-out images; give a share, such as --held-out 0.1")
-        sources = build_named(settings.extractor, "extractor") if metrics else {}
-        networks = {name: source.build(dataset) for name, source in sources.items()}
-        if self.choice.split == "held_out":
-            dataset = replace(dataset, train=dataset.held_out, held_out=dataset.train)
-        sizes, seed = settings.evaluation, settings.run.seed
-        cache = None if sizes.cache is None else StatisticsCache(Path(sizes.cache))
-        return Evaluator(
-            dataset, networks, metrics, sizes.samples, sizes.batch_size, seed, runtime.device,
-            reals=sizes.reals, draws=sizes.draws, labelled=labelled, quantise=sizes.quantise, cache=cache,
-        )  # fmt: skip
 
     def finished(self, scores: Mapping[str, Score]) -> dict[str, Score]:
         """The scores with the part of the data that they were compared with, and without floors that are none."""

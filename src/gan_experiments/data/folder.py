@@ -47,19 +47,18 @@ def folder(
     counts = (path, *map(len, parts), len(classes))
     logger.info("%s: %d images to train on, %d held out, %d classes", *counts)
     samples = torch.from_numpy(array)
-
-    def split(part: dict[int, str | None]) -> Split:
-        rows = torch.tensor(list(part))
-        numbers = {name: number for number, name in enumerate(classes)}
-        targets: Tensor | None = None
-        if classes:
-            targets = torch.tensor([numbers[name] for name in part.values() if name is not None])
-        fingerprint = describe_content(sidecar.sha256, tuple(samples.shape), targets, rows)
-        return Split(samples, targets, rows=rows, fingerprint=fingerprint)
-
-    train, held_out_part = map(split, parts)
+    train, held_out_part = (split(samples, part, classes, sidecar.sha256) for part in parts)
     spec = Spec((channels, size, size), classes)
     return Dataset(Path(path).resolve().name, spec, train, held_out_part, sidecar.transform, flip)
+
+
+def split(samples: Tensor, part: dict[int, str | None], classes: tuple[str, ...], sha256: str) -> Split:
+    """The rows of one part out of all samples (n, c, h, w), whose bytes have that SHA-256, with numbers of classes."""
+    rows = torch.tensor(list(part))
+    numbers = {name: number for number, name in enumerate(classes)}
+    targets = torch.tensor([numbers[name] for name in part.values() if name is not None]) if classes else None
+    fingerprint = describe_content(sha256, tuple(samples.shape), targets, rows)
+    return Split(samples, targets, rows=rows, fingerprint=fingerprint)
 
 
 def divide_by_share(

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import final
 
-from torch import Tensor
-
-from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.metrics import intervals
-from gan_experiments.metrics.base import QualityMetric, Reading, Rows, require_vectors
-from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.base import Reading
 from gan_experiments.metrics.neighbours import nearest, squared_radii
+from gan_experiments.metrics.vectors import RowsMetric
 
 
 @final
-class Authenticity(QualityMetric[Rows]):
+class Authenticity(RowsMetric):
     """AuthPct as a share: samples farther from their nearest training sample than this is from its nearest other one.
 
     From 0 (every sample a copy) to 1; a tie is not authentic, so a copy of a duplicated training sample isn't. Source:
@@ -23,30 +20,20 @@ class Authenticity(QualityMetric[Rows]):
     compare with the floor, the share for held-out reals.
     """
 
+    name = "authenticity"
+
     def __init__(self) -> None:
         """A metric without settings."""
-        super().__init__(Rows(), Rows())
-        self._real_radii: Tensor | None = None
-
-    def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
-        """UserError when images come without an extractor."""
-        require_vectors("authenticity", dataset, extractor)
-
-    def update(self, features: Features, real: bool) -> None:
-        """Take features (n, d)."""
-        (self.real if real else self.generated).update(features.features)
-        if real:
-            self._real_radii = None
+        super().__init__()
 
     def compute(self) -> list[Reading]:
         """The share; UserError with fewer than 2 training samples or no generated one."""
         real, generated = self.real.compute(), self.generated.compute()
         if not len(generated):
             raise UserError("metric authenticity needs at least 1 generated sample, got 0")
-        if self._real_radii is None:
-            self._real_radii = squared_radii("authenticity", real, 1)
+        real_radii = self.from_reals(lambda rows: squared_radii("authenticity", rows, 1))
         neighbours = nearest(generated, real)
-        authentic = int((neighbours.squared > self._real_radii[neighbours.points]).count_nonzero())
+        authentic = int((neighbours.squared > real_radii[neighbours.points]).count_nonzero())
         n = len(generated)
         return [
             Reading(
@@ -58,8 +45,3 @@ class Authenticity(QualityMetric[Rows]):
                 interval_from="score interval over generated samples, training samples held fixed",
             )
         ]
-
-    def reset(self) -> None:
-        """Drop all sides."""
-        super().reset()
-        self._real_radii = None

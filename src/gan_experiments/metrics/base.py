@@ -169,6 +169,10 @@ class QualityMetric(Metric, ABC, Generic[A]):
     def compute(self) -> list[Reading]:
         """The readings for all samples seen; UserError when they are too few."""
 
+    def names(self) -> list[str]:
+        """The names of its readings, known beforehand; asked of metrics with `own_floor`, which no floor announces."""
+        return [""]
+
     def pictures(self) -> dict[str, Tensor]:
         """Pictures that belong to what was last computed, uint8 (c, h, w), by name; none for most metrics."""
         return {}

@@ -108,6 +108,10 @@ class ClassificationScore(QualityMetric[LabelledRows]):
         super().forget_held_out()
         self._of_reals = None
 
+    def names(self) -> list[str]:
+        """Both ways, and one for each share of the training images."""
+        return ["cas", "gan_test", *(f"cas_augmented_{percent}" for percent in self.percents)]
+
     def compute(self) -> list[Reading]:
         """All readings; seven trainings the first time, four when only the generated side has changed."""
         assert self.held_out is not None

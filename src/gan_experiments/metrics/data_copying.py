@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from gan_experiments import seeding
-from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.metrics.base import Detail, QualityMetric, Reading, Rows, require_vectors
-from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.base import Detail, Reading, Rows
+from gan_experiments.metrics.extractors import Features
 from gan_experiments.metrics.intervals import around
 from gan_experiments.metrics.needs import require_package
 from gan_experiments.metrics.neighbours import blocks, nearest
+from gan_experiments.metrics.vectors import RowsMetric
 
 
 class Cells(NamedTuple):
@@ -37,7 +37,7 @@ class Cells(NamedTuple):
 
 
 @final
-class DataCopying(QualityMetric[Rows]):
+class DataCopying(RowsMetric):
     """C_T: Mann-Whitney Z of distances to training samples, generated against held-out, averaged over cells.
 
     About 0 without copying, far below 0 for copies, far above 0 for samples farther from the data than real ones:
@@ -50,6 +50,8 @@ class DataCopying(QualityMetric[Rows]):
 
     needs_held_out = True
 
+    name = "data_copying"
+
     def __init__(self, cells: int = 3, components: int | None = 64, minimum: int = 20, seed: int = 0) -> None:
         """A statistic over that many cells; UserError unless all counts are positive."""
         if cells < 1 or minimum < 2 or (components is not None and components < 1):
@@ -58,19 +60,8 @@ class DataCopying(QualityMetric[Rows]):
                 "expected at least 1, 1 (or null: all) and 2"
             )
         require_package("metric data_copying", "sklearn", "scikit-learn", "evaluation")
-        super().__init__(Rows(), Rows(), Rows())
+        super().__init__(Rows())
         self.cells, self.components, self.minimum, self.seed = cells, components, minimum, seed
-        self._partition: Cells | None = None
-
-    def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
-        """UserError when images come without an extractor."""
-        require_vectors("data_copying", dataset, extractor)
-
-    def update(self, features: Features, real: bool) -> None:
-        """Take features (n, d)."""
-        (self.real if real else self.generated).update(features.features)
-        if real:
-            self._partition = None
 
     def show_held_out(self, features: Features) -> None:
         """Take features (n, d) of held-out reals."""
@@ -80,9 +71,7 @@ class DataCopying(QualityMetric[Rows]):
     def compute(self) -> list[Reading]:
         """C_T; UserError when training samples are fewer than cells, or no cell has enough samples."""
         assert self.held_out is not None
-        if self._partition is None:
-            self._partition = self.divide(self.real.compute())
-        cells = self._partition
+        cells = self.from_reals(self.divide)
         generated, held_out = (cells.project(side.compute()) for side in (self.generated, self.held_out))
         scores = self.scores(cells, generated, held_out)
         mass = math.fsum(share for share, _, _ in scores)
@@ -132,11 +121,6 @@ class DataCopying(QualityMetric[Rows]):
         fit = KMeans(self.cells, n_init=10, random_state=state).fit(rows.cpu().numpy())
         cells = whole._replace(rows=rows, centres=torch.from_numpy(fit.cluster_centers_).to(rows))
         return cells._replace(labels=cells.locate(rows))
-
-    def reset(self) -> None:
-        """Drop all sides."""
-        super().reset()
-        self._partition = None
 
 
 def principal(rows: Tensor, components: int | None) -> tuple[Tensor, Tensor]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import final
 
-from torch import Tensor
-
-from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.metrics import intervals
-from gan_experiments.metrics.base import Detail, QualityMetric, Reading, Rows, require_vectors
-from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.base import Detail, Reading
 from gan_experiments.metrics.neighbours import ball_counts, squared_radii
+from gan_experiments.metrics.vectors import RowsMetric
 
 
 @final
-class DensityCoverage(QualityMetric[Rows]):
+class DensityCoverage(RowsMetric):
     """Density, real balls per generated sample over k, and coverage, the share of real balls with a generated sample.
 
     A real's ball reaches to its k-th real neighbour; its surface is inside (`<=`), so that identical samples score
@@ -24,23 +21,14 @@ class DensityCoverage(QualityMetric[Rows]):
     collapse: samples in one dense spot are in many balls. Coverage grows with the number of generated samples.
     """
 
+    name = "density_coverage"
+
     def __init__(self, k: int = 5) -> None:
         """Balls to the k-th neighbour; UserError unless k >= 1."""
         if k < 1:
             raise UserError(f"metric density_coverage: k={k}; expected at least 1")
-        super().__init__(Rows(), Rows())
+        super().__init__()
         self.k = k
-        self._radii: Tensor | None = None
-
-    def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
-        """UserError when images come without an extractor."""
-        require_vectors("density_coverage", dataset, extractor)
-
-    def update(self, features: Features, real: bool) -> None:
-        """Take features (n, d)."""
-        (self.real if real else self.generated).update(features.features)
-        if real:
-            self._radii = None
 
     def compute(self) -> list[Reading]:
         """Both numbers; UserError when reals have no k neighbours, or with fewer than 2 generated samples."""
@@ -48,9 +36,8 @@ class DensityCoverage(QualityMetric[Rows]):
         m, n = len(real), len(generated)
         if n < 2:
             raise UserError(f"metric density_coverage needs at least 2 generated samples, got {n}")
-        if self._radii is None:
-            self._radii = squared_radii("density_coverage", real, self.k)
-        balls, samples = ball_counts(generated, real, self._radii)
+        real_radii = self.from_reals(lambda rows: squared_radii("density_coverage", rows, self.k))
+        balls, samples = ball_counts(generated, real, real_radii)
         details: dict[str, Detail] = {"k": self.k, "surface": "inside"}
         covered = int(samples.count_nonzero())
         return [
@@ -71,11 +58,6 @@ class DensityCoverage(QualityMetric[Rows]):
                 interval_from="score interval over reals, generated samples held fixed",
             ),
         ]
-
-    def reset(self) -> None:
-        """Drop all sides."""
-        super().reset()
-        self._radii = None
 
 
 def expected_coverage(m: int, n: int, k: int) -> float:

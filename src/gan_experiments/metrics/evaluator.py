@@ -86,12 +86,7 @@ class Evaluator:
         self.rank, self.world, self.progress, self.cache = rank, world, progress, cache
         self.stations = arrange(dataset, extractors, self.metrics, labelled)
         for station in self.stations:
-            if station.extractor is not None:
-                station.extractor.to(self.device)
-            for metric in station.metrics.values():
-                metric.synchronize(world > 1)
-                # Sums need float64, which not every accelerator has.
-                metric.to(self.device if self.device.type == "cuda" else "cpu")
+            station.settle(self.device, world > 1)
         count = len(dataset.train) if reals is None else reals
         self.reals = Reals(
             dataset, self.stations, count, self.held_out, batch_size, seed, cache, rank, world, self._say
@@ -111,8 +106,15 @@ class Evaluator:
         return self._floors
 
     def names(self) -> list[str]:
-        """The keys of the chosen metrics, with those read off further extractors."""
-        return [key + station.suffix[key] for station in self.stations for key in station.metrics]
+        """The names of all scores that an evaluation will give."""
+        own = [
+            (name or key) + station.suffix[key]
+            for station in self.stations
+            for key, metric in station.metrics.items()
+            if metric.own_floor
+            for name in metric.names()
+        ]
+        return [*self.floors(), *own]
 
     def evaluate(
         self, source: Draw | Split, weights: str, images: int, step: int, walk: Walk | None = None

@@ -11,11 +11,12 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.metrics.base import Detail, QualityMetric, Reading, Rows, require_vectors
-from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.base import Detail, Reading, Rows
+from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.frechet import Spectrum, assemble, without_blocks
 from gan_experiments.metrics.intervals import around, jackknife
 from gan_experiments.metrics.moments import Gaussian, Moments
+from gan_experiments.metrics.vectors import VectorMetric
 
 PER_FEATURE = 2
 """Least samples a feature in the smallest subset: with 1.5 to 4 the line misses 1 to 3 % of the full sets' bias."""
@@ -31,7 +32,7 @@ BLOCKS = 10
 
 
 @final
-class FidInfinity(QualityMetric[Rows]):
+class FidInfinity(VectorMetric[Rows]):
     """The intercept of a line through Fréchet distances of subsets over 1/r, r their share of both sides.
 
     The bias of a finite sample is about inversely proportional to its size, and differs between models: here both sides
@@ -41,6 +42,8 @@ class FidInfinity(QualityMetric[Rows]):
     Weakness: bias of second order stays, and below 5,000 samples a side it should not be leant on, which the details
     say.
     """
+
+    name = "fid_infinity"
 
     def __init__(self, sizes: int = 15, smallest: float = 0.1, repeats: int = 2, ddof: int = 1, seed: int = 0) -> None:
         """A line through that many sizes, evenly spaced in 1/r; UserError for impossible numbers."""
@@ -54,14 +57,10 @@ class FidInfinity(QualityMetric[Rows]):
 
     def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
         """UserError when images come without an extractor, or when a split is too small for its features."""
-        require_vectors("fid_infinity", dataset, extractor)
+        super().bind(dataset, extractor)
         d = dataset.spec.shape[0] if extractor is None else extractor.num_features
         for name, split in (("training", dataset.train), ("held-out", dataset.held_out)):
             refuse_fewer(len(split), d, f"the {name} part of {dataset.name}")
-
-    def update(self, features: Features, real: bool) -> None:
-        """Take features (n, d)."""
-        (self.real if real else self.generated).update(features.features)
 
     def compute(self) -> list[Reading]:
         """The intercept; UserError with too few samples for the number of features."""

@@ -7,12 +7,11 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.metrics.base import Detail, QualityMetric, Reading, require_vectors
-from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.base import Detail, Reading
 from gan_experiments.metrics.intervals import jackknife
 from gan_experiments.metrics.moments import TILE, Gaussian, Moments
+from gan_experiments.metrics.vectors import VectorMetric
 
 CHOLESKY, EIGENVECTORS = "Cholesky factor", "eigenvectors"
 """How a covariance is factorised; the second where it is singular."""
@@ -22,7 +21,7 @@ LIVE = 1e-24
 
 
 @final
-class FrechetDistance(QualityMetric[Moments]):
+class FrechetDistance(VectorMetric[Moments]):
     """|mean1 - mean2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of features; 0 or more, smaller is better.
 
     In float64, and slightly negative values are kept; `ddof` is 1 in most implementations, 0 in NVIDIA's. From
@@ -31,6 +30,8 @@ class FrechetDistance(QualityMetric[Moments]):
     numbers of equal sample counts compare. The interval, a jackknife over `blocks` blocks of generated samples (none
     with 0), is around that biased value: it says what other samples of the same generator would give, reals held fixed.
     """
+
+    name = "fid"
 
     def __init__(self, ddof: int = 1, blocks: int = 10, float32_from: int = 1024) -> None:
         """A distance whose covariances divide by n - ddof; UserError for impossible numbers."""
@@ -42,14 +43,6 @@ class FrechetDistance(QualityMetric[Moments]):
         super().__init__(Moments(ddof, 1, float32_from), Moments(ddof, max(1, blocks), float32_from))
         self.ddof, self.blocks = ddof, blocks
         self._known: tuple[Tensor, Gaussian] | None = None
-
-    def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
-        """UserError when images come without an extractor."""
-        require_vectors("fid", dataset, extractor)
-
-    def update(self, features: Features, real: bool) -> None:
-        """Take features (n, d)."""
-        (self.real if real else self.generated).update(features.features)
 
     def compute(self) -> list[Reading]:
         """The distance; UserError when a side has fewer than two samples."""

@@ -12,19 +12,22 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.metrics.base import Detail, QualityMetric, Reading, Rows, require_vectors
-from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.base import Detail, Reading, Rows
+from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.intervals import around
+from gan_experiments.metrics.vectors import VectorMetric
 
 
 @final
-class KernelDistance(QualityMetric[Rows]):
+class KernelDistance(VectorMetric[Rows]):
     """Mean over random subsets of the unbiased MMD^2 with kernel (x.y/d + 1)^3; 0 for equals, smaller is better.
 
     Every evaluation draws the same `subsets` subsets of `subset_size` without replacement (Binkowski et al. 2018). They
     overlap, so their spread (`subset_sd`) is no error; error and interval come from disjoint blocks of that size, as in
     TF-GAN. Values may be negative and are kept. Weakness: it sees three moments of the features only.
     """
+
+    name = "kid"
 
     def __init__(self, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> None:
         """A distance over that many subsets; UserError unless subsets >= 1 and subset_size >= 2."""
@@ -37,7 +40,7 @@ class KernelDistance(QualityMetric[Rows]):
 
     def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
         """UserError when images come without an extractor, or when a split is smaller than a subset."""
-        require_vectors("kid", dataset, extractor)
+        super().bind(dataset, extractor)
         for name, split in (("training", dataset.train), ("held-out", dataset.held_out)):
             self.refuse_fewer(len(split), f"the {name} part of {dataset.name}")
 
@@ -48,10 +51,6 @@ class KernelDistance(QualityMetric[Rows]):
                 f"metric kid draws subsets of {self.subset_size} samples, but {where} has {count}; "
                 f"set metric.kid.subset_size to {count} or less"
             )
-
-    def update(self, features: Features, real: bool) -> None:
-        """Take features (n, d)."""
-        (self.real if real else self.generated).update(features.features)
 
     def compute(self) -> list[Reading]:
         """Mean over subsets, its error that of the mean over disjoint blocks; UserError with too few samples."""

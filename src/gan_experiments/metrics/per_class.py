@@ -122,6 +122,10 @@ class PerClass(QualityMetric[ClassRows]):
         assert self.held_out is not None
         self.held_out.update(features)
 
+    def names(self) -> list[str]:
+        """Three, all called per_class."""
+        return ["per_class_fid", "per_class_kid", "per_class_absent"]
+
     def compute(self) -> list[Reading]:
         """The three readings; UserError where no class has two samples on both sides."""
         sides = [side.compute() for side in self.sides()]

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from gan_experiments import seeding
-from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.metrics.base import Detail, QualityMetric, Reading, Rows, require_vectors
-from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.base import Detail, Reading, Rows
 from gan_experiments.metrics.intervals import around, bootstrap
 from gan_experiments.metrics.needs import require_package
+from gan_experiments.metrics.vectors import VectorMetric
 
 BETA = 8.0
 """F_8 weighs recall 8 times as much as precision, F_1/8 the other way round (Sajjadi et al. 2018)."""
@@ -29,13 +28,15 @@ RESAMPLES = 200
 
 
 @final
-class PrecisionRecallDistributions(QualityMetric[Rows]):
+class PrecisionRecallDistributions(VectorMetric[Rows]):
     """`prd_recall` = F_8 and `prd_precision` = F_1/8 of the mean curve over `repeats` clusterings; 0 to 1, 1 is best.
 
     k-means puts the union of equally many real and generated features into `clusters`; the two histograms give, for
     each of `angles` ratios of recall to precision, the greatest pair (Sajjadi et al. 2018). The larger side is
     thinned out at random. Weakness: blind to everything inside a cluster, and k-means depends on its start.
     """
+
+    name = "prd"
 
     def __init__(self, clusters: int = 20, angles: int = 1001, repeats: int = 10, seed: int = 0) -> None:
         """A curve over that many clusters; UserError unless clusters >= 2, angles >= 3 and repeats >= 1."""
@@ -46,14 +47,6 @@ class PrecisionRecallDistributions(QualityMetric[Rows]):
         require_package("metric prd", "sklearn", "scikit-learn", "evaluation")
         super().__init__(Rows(), Rows())
         self.clusters, self.angles, self.repeats, self.seed = clusters, angles, repeats, seed
-
-    def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
-        """UserError when images come without an extractor."""
-        require_vectors("prd", dataset, extractor)
-
-    def update(self, features: Features, real: bool) -> None:
-        """Take features (n, d)."""
-        (self.real if real else self.generated).update(features.features)
 
     def compute(self) -> list[Reading]:
         """Recall and precision; UserError with fewer samples a side than clusters."""

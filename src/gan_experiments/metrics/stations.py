@@ -28,6 +28,15 @@ class Station:
     metrics: dict[str, AnyMetric]
     suffix: dict[str, str]
 
+    def settle(self, device: torch.device, ranks: bool) -> None:
+        """Move to the device; with `ranks`, metrics gather the states of all of them."""
+        if self.extractor is not None:
+            self.extractor.to(device)
+        for metric in self.metrics.values():
+            metric.synchronize(ranks)
+            # Sums need float64, which not every accelerator has.
+            metric.to(device if device.type == "cuda" else "cpu")
+
     def look(self, samples: Tensor, labels: Tensor | None, count: int, batch_size: int) -> Features:
         """What metrics are told of the first `count` of a batch of bytes or points.
 

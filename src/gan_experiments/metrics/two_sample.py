@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from gan_experiments import seeding
-from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.metrics.base import Detail, QualityMetric, Reading, Rows, require_vectors
-from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.base import Detail, Reading, Rows
 from gan_experiments.metrics.intervals import NORMAL, of_share
 from gan_experiments.metrics.needs import require_package
 from gan_experiments.metrics.neighbours import nearest
+from gan_experiments.metrics.vectors import VectorMetric
 
 LEAST = 20
 """Least samples a side: with fewer, no accuracy is far from chance."""
@@ -26,7 +25,7 @@ EPOCHS = 200
 
 
 @final
-class TwoSampleTests(QualityMetric[Rows]):
+class TwoSampleTests(VectorMetric[Rows]):
     """Accuracies of telling generated from real features: 0.5 by chance, 1 at worst.
 
     The main number is the accuracy of a network with `hidden` ReLU units (0: logistic regression), trained on one half
@@ -37,6 +36,8 @@ class TwoSampleTests(QualityMetric[Rows]):
     with the samples, and accuracies near 1, as of most generators in good features, don't rank.
     """
 
+    name = "two_sample"
+
     def __init__(self, hidden: int = 20, samples: int = 5000, seed: int = 0) -> None:
         """Tests of at most that many samples a side; UserError for impossible numbers."""
         if hidden < 0 or samples < LEAST:
@@ -44,14 +45,6 @@ class TwoSampleTests(QualityMetric[Rows]):
         require_package("metric two_sample", "sklearn", "scikit-learn", "evaluation")
         super().__init__(Rows(), Rows())
         self.hidden, self.samples, self.seed = hidden, samples, seed
-
-    def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
-        """UserError when images come without an extractor."""
-        require_vectors("two_sample", dataset, extractor)
-
-    def update(self, features: Features, real: bool) -> None:
-        """Take features (n, d)."""
-        (self.real if real else self.generated).update(features.features)
 
     def compute(self) -> list[Reading]:
         """The four accuracies; UserError with fewer than 20 samples a side."""
