@@ -29,6 +29,7 @@ from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.frechet import FrechetDistance
 from gan_experiments.metrics.kernel import KernelDistance
+from gan_experiments.observers.evaluation import describe
 
 
 def test_each_network_runs_once_over_whole_batches() -> None:
@@ -107,6 +108,7 @@ def test_several_draws_give_a_mean_and_its_interval() -> None:
     assert len(set(means)) == 3 and eye.value == pytest.approx(statistics.fmean(means))
     reach = 4.3027 * statistics.stdev(means) / 3**0.5
     assert eye.interval == pytest.approx((eye.value - reach, eye.value + reach)) and eye.draws == 3
+    assert eye.error == pytest.approx(statistics.stdev(means))
     assert fid.interval is not None and fid.interval[0] < alone.value < fid.interval[1] and fid.value != alone.value
 
 
@@ -180,6 +182,13 @@ def test_how_images_become_bytes(quantise: str, levels: list[int]) -> None:
     assert made.evaluate(DATA.held_out, "none", 0, 0)["eye"].quantise == "stored"
     with pytest.raises(UserError, match="evaluation.quantise=floor: use round or truncate"):
         Evaluator(DATA, {"one": Counting()}, {"eye": Witness()}, quantise="floor")
+
+
+def test_scores_are_said_beside_real_data() -> None:
+    """The floor, else the metric's own number for real data, else nothing."""
+    records = {"a": {"value": 2.0, "floor": 1.0, "real": 5.0}, "b": {"value": 3.0, "floor": None, "real": 0.5}}
+    said = describe(records | {"c": {"value": 4.0, "floor": None, "real": None}})
+    assert said == "a 2 (held-out real data 1), b 3 (real data 0.5), c 4"
 
 
 def test_names_are_known_beforehand() -> None:
