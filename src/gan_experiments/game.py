@@ -19,6 +19,7 @@ from gan_experiments import seeding
 from gan_experiments.curves import Curve, as_curve
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
+from gan_experiments.networks.informed import Timed
 from gan_experiments.trick import Factory, Report, Trick
 
 NOTHING: Mapping[str, Tensor] = MappingProxyType({})
@@ -198,6 +199,12 @@ class Game(nn.Module, ABC):
     @abstractmethod
     def probe(self) -> Verdict:
         """The discriminator's verdict on two blank samples (or packs), in evaluation mode: what it offers terms."""
+
+    def advance(self, images: int, total: int) -> None:
+        """Let the networks' timed parts be as after `images` of the run's `total` images."""
+        for module in self.modules():
+            if isinstance(module, Timed):
+                module.at(images, total)
 
     def deals(self) -> frozenset[str]:
         """Names of what a term may need in this game: labels only when the data has them."""

@@ -107,6 +107,7 @@ class Trainer:
 
     def step(self) -> None:
         """Each player makes its moves, then the observers look."""
+        self.game.advance(self.images, self.total)
         for player in self.players:
             player.tuned.set(self.images, self.total)
         if self.simultaneous:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from gan_experiments.data.base import Batch, Spec
+from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Game, Round, Verdict, dealt, evaluating, judged, widened
 from gan_experiments.trick import Factory, Trick
 
@@ -131,13 +132,32 @@ class UnconditionalRound(Round):
         return samples, lambda: own.get(name, lambda: self.judge(samples, name))().logits
 
 
+LATENTS: dict[str, Callable[..., Tensor]] = {
+    "normal": torch.randn,
+    "uniform": lambda *shape, **how: 2 * torch.rand(*shape, **how) - 1,
+}
+
+
 class UnconditionalGame(Game):
-    """A generator of samples from N(0, I) latents against a discriminator of samples."""
+    """A generator of samples from latents against a discriminator of samples.
+
+    Components of latents are independent, by `latent` N(0, 1) (normal) or U(-1, 1) (uniform); UserError for others.
+    """
 
     round_type = UnconditionalRound
 
-    def __init__(self, spec: Spec, generator: Factory, discriminator: Factory, tricks: Sequence[Trick] = ()) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        generator: Factory,
+        discriminator: Factory,
+        latent: str = "normal",
+        tricks: Sequence[Trick] = (),
+    ) -> None:
         super().__init__(spec, tricks)
+        if latent not in LATENTS:
+            raise UserError(f"latent={latent}: use {' or '.join(LATENTS)}")
+        self.latent = LATENTS[latent]
         self.generator = self.make("generator", generator)
         self.discriminator = self.make("discriminator", discriminator)
 
@@ -151,9 +171,9 @@ class UnconditionalGame(Game):
         return UnconditionalRound(self, deal)
 
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
-        """N(0, I) of shape (n, latent_dim)."""
+        """Latents (n, latent_dim)."""
         width = cast(Generator, self.generator).latent_dim
-        return torch.randn(n, width, generator=generator, device=generator.device)
+        return self.latent(n, width, generator=generator, device=generator.device)
 
     def sample(self, latents: Tensor) -> Tensor:
         """The generator's samples in float32."""

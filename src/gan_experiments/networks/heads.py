@@ -12,10 +12,14 @@ from gan_experiments.game import Verdict
 
 
 class Headed(nn.Module):
-    """A discriminator of `levels`, whose `head` maps the last level, flattened (n, d), to the logit."""
+    """A discriminator of `levels`; `pool` makes vectors (n, d) of the last one, `head`, linear at its end, the logit."""
 
     levels: nn.ModuleList
     head: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool: nn.Module = nn.Flatten()
 
     def forward(self, samples: Tensor) -> Verdict:
         """Logits (n,) and the levels' outputs (n, ...) for samples (n, ...)."""
@@ -23,7 +27,7 @@ class Headed(nn.Module):
         for level in self.levels:
             h = level(h)
             features.append(h)
-        return Verdict(self.head(h.flatten(1)).squeeze(1), tuple(features))
+        return Verdict(self.head(self.pool(h)).squeeze(1), tuple(features))
 
 
 class HeadedPoints(Headed):

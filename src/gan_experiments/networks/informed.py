@@ -1,0 +1,55 @@
+"""Layers that are told something about the samples at hand, or about the time, without an argument of every forward."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from gan_experiments.errors import UserError
+
+
+class Informed(nn.Module):
+    """A layer or network that uses the classes (n,), int64, of the samples it is given.
+
+    The game tells them for the length of one call (`informing`), so that a layer at any depth of any network, wrapped
+    by whatever trick, can read them, and networks keep the signature of their unconditional kind.
+    """
+
+    told: Tensor | None = None
+
+    @property
+    def classes(self) -> Tensor:
+        """The classes of this call; UserError where nobody told them."""
+        if self.told is None:
+            raise UserError(
+                f"{type(self).__name__} needs the classes of samples, which this game does not tell: choose a "
+                "conditional one, e.g. conditioning=[native]"
+            )
+        return self.told
+
+
+@contextmanager
+def informing(network: nn.Module, classes: Tensor | None) -> Iterator[None]:
+    """Tell every informed part of `network` the classes (n,) of the call made meanwhile."""
+    parts = [module for module in network.modules() if isinstance(module, Informed)]
+    for part in parts:
+        part.told = classes
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.told = None
+
+
+class Timed(nn.Module, ABC):
+    """A layer or network that changes with images seen (stages that fade in, blurs that fade out).
+
+    What it is told must be kept in buffers, so that checkpoints and averages of weights have it.
+    """
+
+    @abstractmethod
+    def at(self, images: int, total: int) -> None:
+        """Be as after `images` of the run's `total` images; called before each step."""
