@@ -48,7 +48,7 @@ class Given(Round):
         self.seen: list[str] = []
         self.__dict__.update(sets)
 
-    def judge(self, samples: Tensor, name: str) -> Verdict:
+    def judge(self, samples: Tensor, name: str, classes: Tensor | None = None) -> Verdict:
         self.seen.append(name)
         answer = self.discriminator(samples)
         return answer if isinstance(answer, Verdict) else Verdict(answer)

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_experiments import config as configuration
 from gan_experiments.assembly import build_game, build_players, build_terms, build_tricks
-from gan_experiments.composition import group_option, unknown_keys
+from gan_experiments.composition import SEVERAL, group_option, unknown_keys
 from gan_experiments.config import COMPONENTS, build, build_named, conf_dir, typed
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
@@ -30,7 +30,6 @@ CONF = Path(conf_dir())
 GROUPS = {folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
           for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra"}  # fmt: skip
 OPTIONS = [(group, option) for group, options in GROUPS.items() if group != "experiment" for option in options]
-MULTIPLE = ("regularizer", "trick", "metric", "extractor")
 
 
 def test_there_are_options_in_every_group() -> None:
@@ -42,7 +41,7 @@ def test_there_are_options_in_every_group() -> None:
 def test_every_option_composes_and_its_keys_are_the_constructors(
     group: str, option: str, composed: Callable[..., DictConfig]
 ) -> None:
-    config = composed(f"{group}=[{option}]" if group in MULTIPLE else f"{group}={option}")
+    config = composed(f"{group}=[{option}]" if group in SEVERAL else f"{group}={option}")
     typed(config)
     for where, node in nodes(config[group], group):
         target = get_method(node["_target_"])
@@ -58,7 +57,7 @@ def test_every_option_builds(
     group: str, option: str, composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Offline, what can't be had is one line that names the place looked at (its reading is tested in test_data.py)."""
-    line = [f"{group}=[{option}]" if group in MULTIPLE else f"{group}={option}"]
+    line = [f"{group}=[{option}]" if group in SEVERAL else f"{group}={option}"]
     monkeypatch.setattr("urllib.request.urlopen", offline)
     if (group, option) == ("dataset", "folder"):
         line.append(f"dataset.path={pictures(tmp_path / 'pictures')}")
@@ -82,6 +81,7 @@ def builders(settings: configuration.Config) -> dict[str, Callable[[], Any]]:
         "model": lambda: build_game(settings, spec),
         "loss": lambda: build_terms(settings),
         "regularizer": lambda: all_parts(build_named(settings.regularizer, "regularizer")),
+        "conditioning": lambda: build_tricks(settings),
         "trick": lambda: build_tricks(settings),
         "dataset": lambda: build(settings.dataset, "dataset"),
         "metric": lambda: build_named(settings.metric, "metric"),
@@ -136,7 +136,7 @@ def test_experiments_set_only_what_their_components_list(experiment: str, compos
         node: Any = OmegaConf.to_container(config[group])
         known = (
             {name: value for option in options.values() for name, value in option.items()}
-            if group in MULTIPLE
+            if group in SEVERAL
             else next((o for o in options.values() if o["_target_"] == node["_target_"]), {})
         )
         assert list(unknown_keys(node, known, group)) == []

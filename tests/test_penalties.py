@@ -26,7 +26,7 @@ class Fixed(Round):
         self.logits = logits
         self.sets = {name: value.clone().requires_grad_(True) for name, value in sets.items()}
 
-    def judge(self, samples: Tensor, name: str) -> Verdict:
+    def judge(self, samples: Tensor, name: str, classes: Tensor | None = None) -> Verdict:
         return Verdict(self.logits(samples))
 
     def generate(self, latents: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from trick_bench import FOLDERS, GAMES, TRICKS, ZOO, attempt, base, changes, compose_plainly, merge
+from trick_bench import APART, FOLDERS, GAMES, TRICKS, ZOO, attempt, base, changes, compose_plainly, merge
 
 
 def test_merging_a_tricks_file_is_what_hydra_does() -> None:
@@ -16,7 +16,7 @@ def test_merging_a_tricks_file_is_what_hydra_does() -> None:
 
 
 ALONE = {  # what a game of points can't have
-    "points": {"ada": "images", "diffaugment": "images", "self_attention": "feature maps"},
+    "points": {"ada": "images", "augment": "images", "diffaugment": "images", "self_attention": "feature maps"},
     "images": {},
 }
 TOGETHER = {  # what contradicts itself, or what the other leaves no room for
@@ -49,7 +49,7 @@ def test_every_pair_takes_two_steps_or_is_refused_in_one_line(first: str, game: 
 
 
 def test_the_zoo_is_whole() -> None:
-    assert {path.stem for path in (FOLDERS[0] / "model").glob("*.yaml")} == {*ZOO, "mlp", "dcgan"}
+    assert {path.stem for path in (FOLDERS[0] / "model").glob("*.yaml")} == {*ZOO, *APART, "mlp", "dcgan"}
 
 
 @pytest.mark.parametrize("model", ZOO)
@@ -62,3 +62,12 @@ def test_every_network_takes_each_trick_or_says_why_not(model: str) -> None:
             refused[trick] = said
     assert len(refused) <= 13, refused
     assert not attempt("replay", "instance_noise", game=model, steps=1)
+
+
+@pytest.mark.parametrize("model", APART)
+def test_other_games_take_each_trick_or_say_why_not(model: str) -> None:
+    for trick in TRICKS:
+        said = attempt(trick, game=model, steps=1)
+        assert "\n" not in said and (not said or trick in said), said
+    assert "replay" in attempt("replay", game=model)
+    assert not attempt(game=model)

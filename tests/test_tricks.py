@@ -221,7 +221,7 @@ class TestLayers:
         draws = []
         for number, seed in enumerate((5, 5, 6)):
             torch.manual_seed(number)  # whatever has been drawn before
-            draws.append(draw(owner, 4, seeding.generator(seed, "z"), runtime))
+            draws.append(draw(owner, 4, seeding.generator(seed, "z"), runtime).samples)
         assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
         latents = owner.latents(4, seeding.generator(5, "z"))
         assert not torch.equal(owner.sample(latents), owner.sample(latents))

@@ -37,10 +37,29 @@ ZOO = {  # every other model, small; a test holds it complete
     "dirac": ("model=dirac", "schedule=gradient_descent"),
     "linear_quadratic": ("model=linear_quadratic", "schedule=gradient_descent"),
     "tiny": ("model=tiny", "model.generator.latent_dim=3"),
+    "resnet": ("model=resnet", "model.generator.width=2", "model.discriminator.width=2", "model.generator.latent_dim=3"),
+    "sagan": ("model=sagan", "model.generator.width=2", "model.discriminator.width=2", "model.generator.latent_dim=3"),
+    "biggan": ("model=biggan", "model.generator.width=2", "model.discriminator.width=2", "model.generator.latent_dim=4",
+               "model.generator.embedding_dim=3"),
+    "biggan_deep": ("model=biggan_deep", "model.generator.width=2", "model.discriminator.width=2",
+                    "model.generator.latent_dim=4", "model.generator.embedding_dim=3"),
+    "r3gan": ("model=r3gan", "model.generator.width=8", "model.generator.groups=2", "model.generator.latent_dim=3",
+              "model.discriminator.width=8", "model.discriminator.groups=2"),
+}  # fmt: skip
+APART = {  # models of other games, which refuse tricks that act on samples
+    "vae": ("model=vae", "loss=evidence", "model.generator.width=4", "model.encoder.width=4",
+            "model.generator.latent_dim=3"),
+    "autoregressive": ("model=autoregressive", "loss=likelihood", "model.generator.width=2", "model.generator.blocks=1"),
+    "lapgan": ("model=lapgan", "model.coarse_generator.width=4", "model.coarse_discriminator.width=4",
+               "model.generator.width=2", "model.discriminator.width=2", "model.coarse_generator.latent_dim=3"),
 }  # fmt: skip
 GAMES.update(ZOO)
+GAMES.update(APART)
 DATA = {"points": "points", "images": "images", "maxout": "points", "mlp_autoencoder": "points",
-        "dcgan_autoencoder": "images", "dirac": "line", "linear_quadratic": "line", "tiny": "images"}  # fmt: skip
+        "dcgan_autoencoder": "images", "dirac": "line", "linear_quadratic": "line", "tiny": "images",
+        "resnet": "images", "sagan": "images", "biggan": "images", "biggan_deep": "images",
+        "r3gan": "images"}  # fmt: skip
+DATA.update({"vae": "images", "autoregressive": "images", "lapgan": "larger"})
 FOLDERS = [Path(conf_dir())]
 
 
@@ -57,14 +76,19 @@ def line() -> Dataset:
     return Dataset("line", Spec((1,), CLASSES), *parts)
 
 
-def images() -> Dataset:
+def images(side: int = 8) -> Dataset:
     """Labelled images."""
     random = seeding.generator(0, "images")
     parts = [
-        Split(torch.randint(256, (n, 1, 8, 8), dtype=torch.uint8, generator=random), torch.arange(n) % 3)
+        Split(torch.randint(256, (n, 1, side, side), dtype=torch.uint8, generator=random), torch.arange(n) % 3)
         for n in (60, 30)
     ]
-    return Dataset("images", Spec((1, 8, 8), CLASSES), *parts)
+    return Dataset("images", Spec((1, side, side), CLASSES), *parts)
+
+
+def larger() -> Dataset:
+    """Labelled images of twice the side."""
+    return images(16)
 
 
 def compose_plainly(*overrides: str) -> tuple[dict[str, Any], dict[str, Any]]:

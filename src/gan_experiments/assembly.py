@@ -6,21 +6,22 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
 from gan_experiments import runtime as machine
 from gan_experiments import seeding
-from gan_experiments.config import Config, build, build_named, build_number, build_settings
+from gan_experiments.config import Config, PlayerConfig, build, build_named, build_number, build_settings
 from gan_experiments.data.base import Dataset, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Term
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.statistics_cache import StatisticsCache
-from gan_experiments.objectives.adversarial import Adversarial, Loss
+from gan_experiments.objectives.base import Objective, Share, check_shares
+from gan_experiments.objectives.classes import ClassObjective
 from gan_experiments.observers.ema import Ema
-from gan_experiments.players import Player, TunedOptimizer, lazy_correction
+from gan_experiments.players import Player, TunedOptimizer, counted, lazy_correction
 from gan_experiments.runtime import Runtime
 from gan_experiments.trainer import Observer, Trainer
 from gan_experiments.trick import Trick
@@ -29,20 +30,25 @@ log = logging.getLogger(__name__)
 
 
 def build_tricks(settings: Config) -> list[Trick]:
-    """The tricks that change the game; those that only set values of other groups have done so already."""
-    if settings.trick is None:
+    """The conditionings and tricks that change the game; those that only set values of other groups have done so."""
+    return [*named_tricks(settings.conditioning, "conditioning"), *named_tricks(settings.trick, "trick")]
+
+
+def named_tricks(group: Any, where: str) -> list[Trick]:
+    """The tricks of a group, each with its name; UserError for nodes that are none."""
+    if group is None:
         return []
-    if not isinstance(settings.trick, Mapping):
-        raise UserError(f"trick: expected named options, e.g. trick=[...] on the command line, got {settings.trick!r}")
+    if not isinstance(group, Mapping):
+        raise UserError(f"{where}: expected named options, e.g. {where}=[...] on the command line, got {group!r}")
     nodes = {
         str(name): {key: value for key, value in node.items() if key != "about"}
-        for name, node in settings.trick.items()
+        for name, node in group.items()
         if isinstance(node, Mapping)
     }
     tricks = []
-    for name, trick in build_named({name: node for name, node in nodes.items() if node}, "trick").items():
+    for name, trick in build_named({name: node for name, node in nodes.items() if node}, where).items():
         if not isinstance(trick, Trick):
-            raise UserError(f"trick.{name}: {type(trick).__name__} is not a trick")
+            raise UserError(f"{where}.{name}: {type(trick).__name__} is not a trick")
         trick.name = name
         tricks.append(trick)
     return tricks
@@ -58,18 +64,19 @@ def build_game(settings: Config, spec: Spec) -> Game:
 
 
 def build_terms(settings: Config) -> tuple[list[Term], list[Observer]]:
-    """The terms of all players, and those regularizers that act after a move instead."""
-    loss = build(settings.loss, "loss")
-    if not isinstance(loss, Loss):
-        raise UserError(f"loss: {type(loss).__name__} is not an adversarial loss")
-    chosen = {"discriminator": settings.schedule.discriminator, "generator": settings.schedule.generator}
-    weights = {name: build_number(c.adversarial, f"schedule.{name}.adversarial") for name, c in chosen.items()}
-    terms: list[Term] = [Adversarial(loss, name, weight) for name, weight in weights.items()]
+    """The terms of all players, the loss's first, and those regularizers that act after a move instead."""
+    loss, chosen = build(settings.loss, "loss"), tempos(settings)
+    if not isinstance(loss, Objective):
+        raise UserError(f"loss: {type(loss).__name__} is not a loss")
+    weights = {name: build_number(chosen[name].adversarial, f"schedule.{name}.adversarial") for name in loss.players}
+    terms: list[Term] = [loss.share(name, weight) for name, weight in weights.items()]
     observers: list[Observer] = []
     for name, part in build_named(settings.regularizer, "regularizer").items():
         if isinstance(part, Term):
             part.name = name
             terms.append(part)
+        elif isinstance(part, ClassObjective):
+            terms += part.terms(name)
         elif isinstance(part, Observer):
             observers.append(part)
         else:
@@ -77,9 +84,18 @@ def build_terms(settings: Config) -> tuple[list[Term], list[Observer]]:
     return terms, observers
 
 
+def tempos(settings: Config) -> dict[str, PlayerConfig]:
+    """The schedule's settings of each player, by name, in the usual order of moves."""
+    return {"discriminator": settings.schedule.discriminator, "generator": settings.schedule.generator}
+
+
 def build_players(settings: Config, game: Game, terms: Sequence[Term]) -> list[Player]:
     """The players in the order in which they move."""
-    order, sides = settings.schedule.order, game.sides
+    for term in terms:
+        if isinstance(term, Share):
+            check_shares(game, term.objective)
+    chosen, sides = tempos(settings), game.sides
+    order = settings.schedule.order or [name for name in chosen if name in sides]
     if sorted(order) != sorted(sides):
         raise UserError(f"schedule.order={order}: must name each player of the game once: {', '.join(sides)}")
     strangers = [f"{term.name} (player {term.player})" for term in terms if term.player not in sides]
@@ -87,14 +103,13 @@ def build_players(settings: Config, game: Game, terms: Sequence[Term]) -> list[P
         raise UserError(f"no such player: {', '.join(strangers)}; the game has {', '.join(sides)}")
     players = []
     for name in order:
-        chosen = {"discriminator": settings.schedule.discriminator, "generator": settings.schedule.generator}[name]
-        where = f"schedule.{name}.optimizer"
-        make, values = build_settings(chosen.optimizer, where)
+        tempo, where = chosen[name], f"schedule.{name}.optimizer"
+        make, values = build_settings(tempo.optimizer, where)
         parameters = [p for module in sides[name] for p in module.parameters()]
-        own, separate = [term for term in terms if term.player == name], chosen.lazy == "separate"
+        own, separate = [term for term in terms if term.player == name], tempo.lazy == "separate"
         correction = lazy_correction(own, f"schedule.{name}") if separate else 1.0
-        tuned = TunedOptimizer(make, parameters, values, where, chosen.lr_factor, correction)
-        players.append(Player(name, sides[name], tuned, own, chosen.moves, separate))
+        tuned = TunedOptimizer(make, parameters, values, where, tempo.lr_factor, correction)
+        players.append(Player(name, sides[name], tuned, own, tempo.moves, separate))
     return players
 
 
@@ -104,7 +119,7 @@ def build_trainer(settings: Config, game: Game, dataset: Dataset, runtime: Runti
     terms, observers = build_terms(settings)
     players = build_players(settings, game, terms)
     warn_of_coupling(game, terms)
-    per_step = schedule.batch_size * schedule.discriminator.moves
+    per_step = schedule.batch_size * counted(game, players).moves
     steps = schedule.steps or math.ceil(cast(int, schedule.images) / per_step)
     ema = Ema(game, build_number(schedule.ema.half_life, "schedule.ema.half_life"), schedule.ema.buffers)
     everybody = [*observers, ema]
@@ -116,7 +131,7 @@ def build_trainer(settings: Config, game: Game, dataset: Dataset, runtime: Runti
 def warn_of_coupling(game: Game, terms: Sequence[Term]) -> None:
     """Say when a slope penalty meets batch norm: it then mixes the slopes of different samples."""
     penalties = [term.name for term in terms if term.watches]
-    modules = [module for network in game.sides["discriminator"] for module in network.modules()]
+    modules = [module for network in game.sides.get("discriminator", ()) for module in network.modules()]
     if penalties and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):
         log.warning(
             "%s with batch norm in the discriminator: slopes of different samples mix "

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from gan_experiments.config import COMPONENTS
 from gan_experiments.errors import UserError
 
-SEVERAL = ("regularizer", "trick", "metric", "extractor")
+SEVERAL = ("regularizer", "conditioning", "trick", "metric", "extractor")
 """Groups from which a list may be chosen."""
 
 
@@ -43,23 +43,30 @@ def check_experiment(config: DictConfig, folders: list[Path], choices: Mapping[s
 
 
 def check_tricks(config: DictConfig, folders: list[Path], choices: Mapping[str, Any]) -> None:
-    """Raise UserError when two tricks set a key to different values, or one sets what the chosen component lacks."""
+    """Raise UserError when two tricks or conditionings set a key to different values, or one sets what the chosen
+    component lacks."""
     seen: dict[str, tuple[str, Any]] = {}
-    for trick in map(str, config.get("trick") or {}):
-        changes = read_option(folders, "trick", trick) or {}
-        for group in (name for name in COMPONENTS if name in changes and name not in SEVERAL):
-            known = group_option(folders, group, [choices.get(group) or ""])
-            for key, siblings in unknown_keys(changes[group], known, group):
-                fitting = [name for name in options(folders, group) if has_key(folders, group, name, key)]
-                raise UserError(
-                    f"trick {trick} sets {key}, which {group}={choices.get(group)} does not have (it has "
-                    f"{', '.join(siblings) or 'no keys'}); {group}={', '.join(fitting)} would fit"
-                )
-        for key, value in leaves({name: value for name, value in changes.items() if name not in SEVERAL}):
-            if key in seen and seen[key][1] != value:
-                before, other = seen[key]
-                raise UserError(f"trick {before} and trick {trick} contradict: {key} is {other} or {value}; choose one")
-            seen[key] = (trick, value)
+    for kind in ("conditioning", "trick"):
+        for option in map(str, config.get(kind) or {}):
+            what, changes = f"{kind} {option}", read_option(folders, kind, option) or {}
+            for group in (name for name in COMPONENTS if name in changes and name not in SEVERAL):
+                check_keys(what, group, changes[group], folders, choices)
+            for key, value in leaves({name: value for name, value in changes.items() if name not in SEVERAL}):
+                if key in seen and seen[key][1] != value:
+                    before, other = seen[key]
+                    raise UserError(f"{before} and {what} contradict: {key} is {other} or {value}; choose one")
+                seen[key] = (what, value)
+
+
+def check_keys(what: str, group: str, values: Any, folders: list[Path], choices: Mapping[str, Any]) -> None:
+    """Raise UserError when `what` sets a key that the chosen option of the group lacks."""
+    known = group_option(folders, group, [choices.get(group) or ""])
+    for key, siblings in unknown_keys(values, known, group):
+        fitting = [name for name in options(folders, group) if has_key(folders, group, name, key)]
+        raise UserError(
+            f"{what} sets {key}, which {group}={choices.get(group)} does not have (it has "
+            f"{', '.join(siblings) or 'no keys'}); {group}={', '.join(fitting)} would fit"
+        )
 
 
 def leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from gan_experiments.errors import UserError
 
 HERE = Path(__file__).resolve().parent
-COMPONENTS = ("model", "loss", "regularizer", "trick", "dataset", "metric", "extractor", "logger")
+COMPONENTS = ("model", "loss", "regularizer", "conditioning", "trick", "dataset", "metric", "extractor", "logger")
 
 
 @dataclass
@@ -35,7 +35,7 @@ class RunConfig:
 
 @dataclass
 class PlayerConfig:
-    """Tempo and optimizer of one player, and the weight of its half of the adversarial loss (a number or a curve).
+    """Tempo and optimizer of one player, and the weight of its share of the loss (a number or a curve).
 
     `lr_factor` multiplies its rate; `lazy` says whether lazy terms join an update or get separate ones.
     """
@@ -57,12 +57,12 @@ class EmaConfig:
 
 @dataclass
 class ScheduleConfig:
-    """Length and tempo of a run."""
+    """Length and tempo of a run; without an `order` the discriminator, where there is one, moves first."""
 
     images: int | None = None
     steps: int | None = None
     batch_size: int = 64
-    order: list[str] = field(default_factory=lambda: ["discriminator", "generator"])
+    order: list[str] | None = None
     simultaneous: bool = False
     discriminator: PlayerConfig = field(default_factory=PlayerConfig)
     generator: PlayerConfig = field(default_factory=PlayerConfig)
@@ -138,6 +138,7 @@ class Config:
     model: Any = None
     loss: Any = None
     regularizer: Any = None
+    conditioning: Any = None
     trick: Any = None
     dataset: Any = None
     metric: Any = None

@@ -86,6 +86,8 @@ def train(settings: Config, home: RunDirectory) -> float | None:
         runtime.place(game)
         trainer, ema = build_trainer(settings, game, dataset.to(runtime.device), runtime)
         evaluator = build_evaluator(settings, dataset, runtime, game.labelled)
+        for metric in evaluator.metrics.values():
+            metric.meet(game, runtime)
         outlets = Outlets(home, logger, Progress(trainer.total))
         trainer.observers += build_observers(settings, game, dataset.to(runtime.device), ema, evaluator, outlets)
         log.info("%s", describe_game(game, trainer))

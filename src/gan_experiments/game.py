@@ -32,7 +32,11 @@ def widened(tensor: Tensor) -> Tensor:
 
 class Verdict(NamedTuple):
     """A discriminator's answer: logits (n,), larger for real; its features, one tensor (n, ...) a level; and what
-    further heads say, by name (an autoencoder's codes, class logits ...)."""
+    further heads say, by name (an autoencoder's codes, class logits ...).
+
+    Where k parts or patches of it judge each sample, logits are (n, k): losses are then means over all n k of them,
+    slopes are those of a sample's sum, and batches are compared part by part.
+    """
 
     logits: Tensor
     features: tuple[Tensor, ...] = ()
@@ -88,8 +92,15 @@ class Round(ABC):
         self._slopes: dict[str, Tensor] = {}
 
     @abstractmethod
-    def judge(self, samples: Tensor, name: str) -> Verdict:
-        """The discriminator's verdict on `samples` (n, ...), the set called `name`, through the tricks' view of it."""
+    def judge(self, samples: Tensor, name: str, classes: Tensor | None = None) -> Verdict:
+        """The discriminator's verdict on `samples` (n, ...), the set called `name`, through the tricks' view of it.
+
+        `classes` (n,) are theirs, for a discriminator that uses classes; by default `classes_of(name)`.
+        """
+
+    def classes_of(self, name: str) -> Tensor | None:
+        """The classes (n,) of the sample set called `name`, where there are any."""
+        return None
 
     @abstractmethod
     def generate(self, latents: Tensor) -> Tensor:
@@ -150,13 +161,11 @@ class Round(ABC):
 
 
 class Game(nn.Module, ABC):
-    """One family of GAN: owns the networks, deals rounds, and samples.
-
-    `labelled` says whether its samples are of classes that were asked for.
-    """
+    """One family of GAN: owns the networks, deals rounds, and samples."""
 
     round_type: ClassVar[type[Round]]
-    labelled: ClassVar[bool] = False
+    fitting_loss: ClassVar[str] = "nonsaturating"
+    """An option of the group `loss` for this family."""
 
     def __init__(self, spec: Spec, tricks: Sequence[Trick] = ()) -> None:
         super().__init__()
@@ -173,11 +182,11 @@ class Game(nn.Module, ABC):
         """Numbers in one sample."""
         return math.prod(self.spec.shape)
 
-    def make(self, player: str, factory: Factory) -> nn.Module:
-        """The network of `player`, as altered by the tricks."""
+    def make(self, player: str, factory: Factory, spec: Spec | None = None) -> nn.Module:
+        """The network of `player`, as altered by the tricks, for the data or for those of another `spec`."""
         for trick in self.tricks.values():
             factory = trick.network(player, factory) if player in trick.players else factory
-        return factory(self.spec)
+        return factory(spec or self.spec)
 
     @property
     @abstractmethod
@@ -192,9 +201,23 @@ class Game(nn.Module, ABC):
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
         """`n` latents drawn with `generator`, on the generator's device."""
 
+    @property
+    def labelled(self) -> bool:
+        """Whether its samples are of classes that were asked for."""
+        return False
+
+    def ask(self, n: int, generator: torch.Generator) -> Tensor | None:
+        """`n` classes (n,) to ask samples of, as frequent as in the data, drawn with `generator`; None without."""
+        if not self.labelled:
+            return None
+        device, classes = generator.device, len(self.spec.classes)
+        shares = torch.tensor(self.spec.frequencies or [1 / classes] * classes, device=device)
+        return torch.multinomial(shares, n, replacement=True, generator=generator)
+
     @abstractmethod
-    def sample(self, latents: Tensor) -> Tensor:
-        """Samples (n, ...) for the latents: images in [-1, 1] or points, float32."""
+    def sample(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Samples (n, ...) for the latents, of the `classes` (n,) where the game is labelled: images in [-1, 1] or
+        points, float32."""
 
     @abstractmethod
     def probe(self) -> Verdict:

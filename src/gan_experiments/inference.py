@@ -17,7 +17,7 @@ from gan_experiments import runtime as machine
 from gan_experiments.assembly import build_game
 from gan_experiments.checkpoint import Checkpoints
 from gan_experiments.config import Config, typed
-from gan_experiments.data.base import Spec
+from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game
 from gan_experiments.observers.ema import Ema
@@ -36,8 +36,8 @@ class TrainedGenerator:
     images: int
     step: int
 
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """`n` samples (n, ...), images in [-1, 1]; latents come from `generator`, which lives on the CPU."""
+    def draw(self, n: int, generator: torch.Generator) -> Batch:
+        """`n` samples (n, ...), images in [-1, 1]; latents and classes come from `generator`, a CPU one."""
         return draw(self.game, n, generator, self.runtime)
 
     def walk(self, n: int, generator: torch.Generator, epsilon: float, end: bool) -> tuple[Tensor, Tensor]:
@@ -47,7 +47,7 @@ class TrainedGenerator:
     def sample(self, n: int, seed: int = 0, batch_size: int = 250) -> Tensor:
         """`n` samples on the CPU; the first ones are the same whatever `n` is."""
         batches = [
-            self.draw(batch_size, seeding.generator(seed, "sample", place)).cpu()
+            self.draw(batch_size, seeding.generator(seed, "sample", place)).samples.cpu()
             for place in range(-(-n // batch_size))
         ]
         return torch.cat(batches)[:n]
@@ -64,7 +64,7 @@ def load_generator(directory: Path, raw: bool = False, state: Path | None = None
         raise UserError(f"{directory}: no generator.pt; give a run directory of gan-train that has saved a checkpoint")
     saved = checkpoint.load(path, "generator")
     settings = typed(OmegaConf.create(json.loads(saved["config"])))
-    game = build_game(settings, Spec(tuple(saved["shape"]), tuple(saved["classes"])))
+    game = build_game(settings, Spec(tuple(saved["shape"]), tuple(saved["classes"]), tuple(saved["frequencies"])))
     if raw or state is not None:
         saved = load_state(directory, state)
         game.load_state_dict(saved["state"]["game"])

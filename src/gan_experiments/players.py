@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gan_experiments.curves import Curve, as_curve
 from gan_experiments.errors import UserError
-from gan_experiments.game import Term
+from gan_experiments.game import Game, Term
 
 Optimizer = torch.optim.Optimizer
 
@@ -124,6 +124,13 @@ class Player:
         for term in self.terms:
             term.load_state_dict(state["terms"][term.name])
         self.move_count = state["move_count"]
+
+
+def counted(game: Game, players: Sequence[Player]) -> Player:
+    """The player by whose moves images are counted: the first of the game's sides, the discriminator where there is
+    one."""
+    first = next(iter(game.sides))
+    return next(player for player in players if player.name == first)
 
 
 def lazy_correction(terms: Sequence[Term], where: str) -> float:

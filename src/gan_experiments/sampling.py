@@ -9,18 +9,30 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from gan_experiments.data.base import Batch
 from gan_experiments.game import Game, evaluating
 from gan_experiments.runtime import Runtime, seed_networks
 
 
-def draw(game: Game, n: int, generator: torch.Generator, runtime: Runtime) -> Tensor:
+def draw(game: Game, n: int, generator: torch.Generator, runtime: Runtime, classes: Tensor | None = None) -> Batch:
     """`n` samples (n, ...) in evaluation mode and the run's precision; latents come from `generator` alone.
+
+    A labelled game is asked for `classes` (n,), by default for classes as frequent as in the data.
 
     What layers draw themselves (noise injection) follows from the generator's state, so that samples can be repeated.
     """
     seed_networks(zlib.crc32(generator.get_state().numpy().tobytes()), runtime.device)
+    latents = game.latents(n, generator).to(runtime.device)
+    if classes is None:
+        classes = game.ask(n, generator)
+    classes = None if classes is None else classes.to(runtime.device)
     with evaluating(game), runtime.autocast():
-        return game.sample(game.latents(n, generator).to(runtime.device)).float()
+        return Batch(game.sample(latents, classes).float(), classes)
+
+
+def by_class(game: Game, n: int) -> Tensor | None:
+    """`n` classes (n,) in their order, all equally often up to one: the rows of a grid; None for a game without."""
+    return torch.arange(n) * len(game.spec.classes) // n if game.labelled else None
 
 
 def walk(
@@ -28,17 +40,19 @@ def walk(
 ) -> tuple[Tensor, Tensor]:
     """`n` pairs of samples at t and t + epsilon on the arcs between pairs of latents; t is 0 with `end`, else uniform.
 
-    Latents and t come from `generator` alone; what layers draw themselves is the same for both of a pair. Networks run
-    in float32 whatever the run's precision, as reduced precision would drown steps of epsilon.
+    Latents, classes and t come from `generator` alone; what layers draw themselves is the same for both of a pair.
+    Networks run in float32 whatever the run's precision, as reduced precision would drown steps of epsilon.
     """
     seed = zlib.crc32(generator.get_state().numpy().tobytes())
     first, second = game.latents(n, generator), game.latents(n, generator)
+    asked = game.ask(n, generator)
+    classes = None if asked is None else asked.to(runtime.device)
     t = torch.zeros(n) if end else torch.rand(n, generator=generator)
     samples = []
     for place in (t.double(), t.double() + epsilon):
         seed_networks(seed, runtime.device)
         with evaluating(game), full_precision():
-            samples.append(game.sample(slerp(first, second, place).to(runtime.device)).float())
+            samples.append(game.sample(slerp(first, second, place).to(runtime.device), classes).float())
     return samples[0], samples[1]
 
 

@@ -17,7 +17,7 @@ from gan_experiments.data.sampler import Sampler
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Game, Round, Term, buffers_kept, check_needs
 from gan_experiments.meter import Meter
-from gan_experiments.players import Player
+from gan_experiments.players import Player, counted
 from gan_experiments.runtime import Runtime, seed_networks
 
 
@@ -41,7 +41,8 @@ class Observer(ABC):  # noqa: B024 (both hooks are optional)
 class Trainer:
     """Lets the players move in turn until `total` images have been seen, and tells the observers.
 
-    Images seen are real images dealt to the discriminator: steps x batch size x its moves a step.
+    Images seen are real images dealt to the discriminator, or to the first side of a game without one: steps x batch
+    size x its moves a step.
     """
 
     def __init__(
@@ -72,8 +73,7 @@ class Trainer:
         self.observers, self.flip = list(observers), flip
         self.samplers = {player.name: Sampler(len(data), batch_size, seed, player.name) for player in players}
         self.scalers = {player.name: runtime.scaler() for player in players}
-        moves = next(player.moves for player in players if player.name == "discriminator")
-        self.images_per_step = batch_size * moves
+        self.images_per_step = batch_size * counted(game, players).moves
         self.total = steps * self.images_per_step
         self.step_count = 0
         self.stop_requested = False
@@ -83,7 +83,7 @@ class Trainer:
 
     @property
     def images(self) -> int:
-        """Real images the discriminator has been shown."""
+        """Real images seen."""
         return self.step_count * self.images_per_step
 
     @property

@@ -11,10 +11,14 @@ gan-train: GAN experiments from the command line
 gan-train [group=option ...] [key=value ...]      composes these groups into one run:
 
 {groups}
-Lists may be chosen from regularizer, trick, metric and extractor: regularizer=[r1,r2]; `none` is an option of each.
+Lists may be chosen from regularizer, conditioning, trick, metric and extractor: regularizer=[r1,r2]; `none` is an
+option of each.
 
 Tricks
 {tricks}
+
+Conditionings (one for the generator, one for the discriminator: conditioning=[batch_norm,projection])
+{conditionings}
 
 Keys                     gan-train --cfg job           prints all of them as a command would use them
   run.dir=outputs/mine   names the run; the same command again continues it
@@ -44,7 +48,10 @@ def help_text(folders: Sequence[Path]) -> str:
             groups.setdefault(path.parent.name, set()).add(path.stem)
     width = max(map(len, groups)) + 1
     lines = [f"  {name + ':':<{width}} {', '.join(sorted(options))}" for name, options in sorted(groups.items())]
-    return TEXT.replace("{groups}", "\n".join(lines)).replace("{tricks}", "\n".join(descriptions(folders, "trick")))
+    text = TEXT.replace("{groups}", "\n".join(lines))
+    for kind in ("trick", "conditioning"):
+        text = text.replace(f"{{{kind}s}}", "\n".join(descriptions(folders, kind)))
+    return text
 
 
 def descriptions(folders: Sequence[Path], group: str) -> list[str]:

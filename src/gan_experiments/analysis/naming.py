@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from gan_experiments.config import conf_dir
 from gan_experiments.rundir import FREE_KEYS
 
-NAMED_GROUPS = ("trick", "regularizer", "extractor")
+NAMED_GROUPS = ("trick", "conditioning", "regularizer", "extractor")
 """Groups of several options, which keep their names in the configuration."""
 
 SINGLE_GROUPS = ("loss", "model", "dataset", "schedule")

@@ -100,6 +100,8 @@ class Scorer:
             reference = images.dataset(trained.game.spec.shape, cache_of(settings), share, labels)
         with machine.applied(trained.runtime):
             evaluator = self.evaluator(settings, reference, trained.runtime, trained.game.labelled)
+            for metric in evaluator.metrics.values():
+                metric.meet(trained.game, trained.runtime)
             facts = (trained.weights, trained.images, trained.step)
             with reporting(evaluator):
                 scores = evaluator.evaluate(trained.draw, *facts, trained.walk)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -18,10 +18,12 @@ DEVICE_LIMIT = 2 * 2**30
 
 @dataclass(frozen=True)
 class Spec:
-    """What networks must know of the data: shape of one sample, (c, h, w) or (d,), and the classes' names."""
+    """What games must know of the data: shape of one sample, (c, h, w) or (d,), the classes' names and, unless they are
+    equally frequent, how frequent each is (shares that sum to 1)."""
 
     shape: tuple[int, ...]
     classes: tuple[str, ...] = ()
+    frequencies: tuple[float, ...] = field(default=(), compare=False)
 
     @property
     def is_image(self) -> bool:
@@ -191,6 +193,11 @@ class Dataset:
                 if low < 0 or high >= len(self.spec.classes):
                     last = len(self.spec.classes) - 1
                     raise UserError(f"{where}: labels run from {low} to {high}, expected 0 to {last}")
+
+        if self.train.labels is not None and not self.spec.frequencies:
+            counts = self.train.labels.bincount(minlength=len(self.spec.classes)).tolist()
+            shares = tuple(count / len(self.train) for count in counts)
+            object.__setattr__(self, "spec", replace(self.spec, frequencies=shares))
 
     def to(self, device: torch.device | str, limit: int = DEVICE_LIMIT) -> Dataset:
         """The same data set for `device`; see Split.to."""

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Game, Round, Verdict, dealt, evaluating, judged, widened
+from gan_experiments.networks.informed import informing, uses_classes
 from gan_experiments.trick import Factory, Trick
 
 
@@ -31,6 +32,7 @@ class UnconditionalRound(Round):
         super().__init__(deal)
         self.game = game
         self.z = game.latents(deal.batch_size, deal.random("z"))
+        self.drawn = game.ask(deal.batch_size, deal.random("classes"))
 
     @dealt
     def batch(self) -> Batch:
@@ -49,6 +51,16 @@ class UnconditionalRound(Round):
         return self.z
 
     @dealt
+    def asked(self) -> Tensor | None:
+        """The classes (n,) that generated samples are to be of, in a labelled game."""
+        return self.drawn
+
+    def classes_of(self, name: str) -> Tensor | None:
+        """Those asked of generated samples; the labels of real ones and of what is made of them."""
+        asked: Tensor | None = self.asked
+        return asked if name == "fakes" else self.labels
+
+    @dealt
     def reals(self) -> Tensor:
         """Real samples (n, ...)."""
         samples = self.batch.samples
@@ -59,7 +71,7 @@ class UnconditionalRound(Round):
     @dealt
     def fakes(self) -> Tensor:
         """Generated samples (n, ...)."""
-        samples = self.game.sample(self.z)
+        samples = self.generate(self.z)
         for trick in self.game.tricks.values():
             samples = trick.fakes(self, samples)
         return self.watched("fakes", samples)
@@ -91,16 +103,19 @@ class UnconditionalRound(Round):
         """The discriminator on the generated samples."""
         return self.judge(self.fakes, "fakes")
 
-    def judge(self, samples: Tensor, name: str) -> Verdict:
+    def judge(self, samples: Tensor, name: str, classes: Tensor | None = None) -> Verdict:
         """The discriminator on any samples; logits in float32, since losses lose most to rounding."""
         for trick in reversed(self.game.tricks.values()):
             samples = trick.view(self, name, samples)
         network = self.game.discriminator
-        if self.opposition is None:
-            verdict = network(samples)
-        else:  # buffers are lent as copies, so that the discriminator's own stay as they are
-            buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-            verdict = functional_call(network, {**buffers, **self.opposition}, samples)
+        if classes is None and self.game.judges_classes:
+            classes = self.classes_of(name)
+        with informing(network, classes):
+            if self.opposition is None:
+                verdict = network(samples)
+            else:  # buffers are lent as copies, so that the discriminator's own stay as they are
+                buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+                verdict = functional_call(network, {**buffers, **self.opposition}, samples)
         return cast(Verdict, verdict)._replace(logits=widened(verdict.logits))
 
     def contest(self, player: str) -> Any:
@@ -111,12 +126,13 @@ class UnconditionalRound(Round):
         return contest
 
     def generate(self, latents: Tensor) -> Tensor:
-        """The generator's samples."""
-        return self.game.sample(latents)
+        """The generator's samples, of the classes that this round asks for."""
+        return self.game.sample(latents, self.asked)
 
     def draw(self, n: int, random: torch.Generator) -> Tensor:
-        """Samples for latents drawn now."""
-        return self.game.sample(self.game.latents(n, random))
+        """Samples for latents drawn now, to stand in for the first real ones of this round, and of their classes."""
+        classes = self.labels[:n] if self.game.labelled else None
+        return self.game.sample(self.game.latents(n, random), classes)
 
     def weights(self, player: str) -> dict[str, Tensor]:
         """The player's parameters, or those of the discriminator that stands in."""
@@ -131,6 +147,12 @@ class UnconditionalRound(Round):
         own: dict[str, Callable[[], Verdict]] = {"reals": lambda: self.real, "fakes": lambda: self.fake}
         return samples, lambda: own.get(name, lambda: self.judge(samples, name))().logits
 
+
+WAYS = {
+    "generator": "[batch_norm], [one_hot] or [label_maps]",
+    "discriminator": "[projection], [planes] or [auxiliary_classifier]",
+}
+"""What can be added for a player that is told no classes; the option that both take by themselves is [native]."""
 
 LATENTS: dict[str, Callable[..., Tensor]] = {
     "normal": torch.randn,
@@ -151,8 +173,8 @@ class UnconditionalGame(Game):
         spec: Spec,
         generator: Factory,
         discriminator: Factory,
-        latent: str = "normal",
         tricks: Sequence[Trick] = (),
+        latent: str = "normal",
     ) -> None:
         super().__init__(spec, tricks)
         if latent not in LATENTS:
@@ -160,6 +182,31 @@ class UnconditionalGame(Game):
         self.latent = LATENTS[latent]
         self.generator = self.make("generator", generator)
         self.discriminator = self.make("discriminator", discriminator)
+        self.judges_classes = uses_classes(self.discriminator)
+        self.check_classes()
+
+    def check_classes(self) -> None:
+        """UserError for data without classes where networks use them, or packs of samples of several classes."""
+        if not (self.labelled or self.judges_classes):
+            return
+        if len(self.spec.classes) < 2:
+            raise UserError(
+                "these networks use classes, and the data have none: set conditional: false, or choose a data set with "
+                "labels (dataset=fashion10k, cifar10)"
+            )
+        if self.pack > 1:
+            raise UserError("networks that use classes judge single samples, trick packing packs of them; choose one")
+        if self.labelled != self.judges_classes:
+            knows, other = ("generator", "discriminator") if self.labelled else ("discriminator", "generator")
+            raise UserError(
+                f"the {knows} is told classes and the {other} is not, so that they could be ignored: add one of "
+                f"conditioning={WAYS[other]}"
+            )
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the generator is told classes."""
+        return uses_classes(self.generator)
 
     @property
     def sides(self) -> dict[str, tuple[nn.Module, ...]]:
@@ -175,13 +222,15 @@ class UnconditionalGame(Game):
         width = cast(Generator, self.generator).latent_dim
         return self.latent(n, width, generator=generator, device=generator.device)
 
-    def sample(self, latents: Tensor) -> Tensor:
+    def sample(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
         """The generator's samples in float32."""
-        return widened(cast(Tensor, self.generator(latents)))
+        with informing(self.generator, classes):
+            return widened(cast(Tensor, self.generator(latents)))
 
     def probe(self) -> Verdict:
         """Two blank verdicts."""
         like = next(self.discriminator.parameters())
         blank = torch.zeros(2 * self.pack, *self.spec.shape, device=like.device, dtype=like.dtype)
-        with evaluating(self.discriminator):
+        classes = torch.zeros(len(blank), dtype=torch.int64, device=like.device) if self.judges_classes else None
+        with evaluating(self.discriminator), informing(self.discriminator, classes):
             return cast(Verdict, self.discriminator(blank))

@@ -149,7 +149,7 @@ class WandbLogger(Logger):
             log.warning("W&B: not everything arrived (%s); later: wandb sync %s", _line(error), Path(run.dir).parent)
 
     def _arguments(self, config: Mapping[str, Any], folder: Path, run_id: str) -> dict[str, Any]:
-        tricks = [str(name) for name in config.get("trick") or {}]
+        tricks = [str(name) for kind in ("conditioning", "trick") for name in config.get(kind) or {}]
         named = f"{' + '.join(tricks)}, seed {(config.get('run') or {}).get('seed')}" if tricks else None
         return {
             "project": self.project,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -13,6 +13,10 @@ from torchmetrics import Metric
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.metrics.extractors import Extractor, Features
+
+if TYPE_CHECKING:
+    from gan_experiments.game import Game
+    from gan_experiments.runtime import Runtime
 
 Walk = Callable[[int, torch.Generator, float, bool], tuple[Tensor, Tensor]]
 """n pairs of float images (n, c, h, w) in [-1, 1] at t and t + epsilon between two latents; t is 0 if the last is true.
@@ -160,6 +164,9 @@ class QualityMetric(Metric, ABC, Generic[A]):
     @abstractmethod
     def update(self, features: Features, real: bool) -> None:
         """Take one batch of the real or of the generated side."""
+
+    def meet(self, game: Game, runtime: Runtime) -> None:
+        """Take the game whose samples will be shown, for metrics that ask its networks; UserError when it won't do."""
 
     def show_held_out(self, features: Features) -> None:
         """Take one batch of held-out samples; only metrics with `needs_held_out` are shown any."""

@@ -64,6 +64,8 @@ def normalise_spectrally(network: nn.Module, iterations: int = 1, what: str = "s
             raise UserError(
                 f"{what}: {name} has it already; leave it out, or set the network's own spectral_norm=false"
             )
+        if not module.weight.is_meta and not module.weight.any():
+            raise UserError(f"{what}: {name} starts with weights of 0, which have no singular value; leave it out")
         spectral_norm(module, "weight", iterations)
     return network
 

@@ -12,7 +12,7 @@ from gan_experiments.game import Verdict
 
 
 class Headed(nn.Module):
-    """A discriminator of `levels`; `pool` makes vectors (n, d) of the last one, `head`, linear at its end, the logit."""
+    """A discriminator of `levels`; `pool` makes vectors (n, d) of the last one, `head`, linear at its end, a logit."""
 
     levels: nn.ModuleList
     head: nn.Module

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 from gan_experiments.errors import UserError
 
 
-class Informed(nn.Module):
+class Classwise(nn.Module):
+    """A layer or network that has to do with classes: it is told them, or tells them."""
+
+
+class Informed(Classwise):
     """A layer or network that uses the classes (n,), int64, of the samples it is given.
 
     The game tells them for the length of one call (`informing`), so that a layer at any depth of any network, wrapped
@@ -42,6 +46,11 @@ def informing(network: nn.Module, classes: Tensor | None) -> Iterator[None]:
     finally:
         for part in parts:
             part.told = None
+
+
+def uses_classes(network: nn.Module) -> bool:
+    """Whether a network is told classes, or tells them."""
+    return any(isinstance(part, Classwise) for part in network.modules())
 
 
 class Timed(nn.Module, ABC):

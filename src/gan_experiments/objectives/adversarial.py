@@ -7,7 +7,7 @@ sp(t) = log(1 + e^t). Every loss sees both sides in both moves; what it does not
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
@@ -15,7 +15,8 @@ from torch.nn.functional import relu, softplus
 
 from gan_experiments.curves import Curve
 from gan_experiments.errors import UserError
-from gan_experiments.game import Round, Term, Verdict
+from gan_experiments.game import Round, Verdict
+from gan_experiments.objectives.base import Objective, Share
 from gan_experiments.trick import Report
 
 log = logging.getLogger(__name__)
@@ -33,18 +34,23 @@ class Contest(Protocol):
         """Verdict on the samples."""
 
 
-class Loss(ABC):
+class Loss(Objective):
     """A pair of objectives, one a player, both to be minimised.
 
     `needs` names what it reads off a round beyond real and fake, `remedy` how to have it; `compares_batches` says that
     it compares logits across the batch, so that both sides must keep their sizes.
     """
 
+    players = ("discriminator", "generator")
     needs: ClassVar[tuple[str, ...]] = ()
     remedy: ClassVar[str] = ""
     compares_batches: ClassVar[bool] = False
     boundary: float | None = 0.0
     """The logit of a discriminator that can't tell; None where logits have no such value."""
+
+    def share(self, player: str, weight: float | Curve) -> Share:
+        """The player's half."""
+        return Adversarial(self, player, weight)
 
     @abstractmethod
     def discriminator(self, contest: Contest) -> Tensor:
@@ -179,11 +185,11 @@ class Wasserstein(Loss):
         return -contest.fake.logits.mean()
 
 
-class Adversarial(Term):
+class Adversarial(Share):
     """One player's half of an adversarial loss."""
 
     def __init__(self, loss: Loss, player: str, weight: float | Curve = 1.0) -> None:
-        super().__init__(player, weight)
+        super().__init__(loss, player, weight)
         self.name, self.loss = "adversarial", loss
         self.needs = ("real", "fake", *loss.needs)
         self.remedy = f"{type(loss).__name__}: {loss.remedy}" if loss.remedy else ""

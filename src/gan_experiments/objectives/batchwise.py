@@ -24,12 +24,12 @@ class Softmax(Loss):
     def discriminator(self, contest: Contest) -> Tensor:
         """Cross-entropy of the softmax with 1/n on each real sample."""
         real = contest.real.logits
-        return torch.cat([real, contest.fake.logits]).logsumexp(0) - real.mean()
+        return torch.cat([real, contest.fake.logits]).logsumexp(0).mean() - real.mean()
 
     def generator(self, contest: Contest) -> Tensor:
         """Cross-entropy of the softmax with 1/(2n) on each sample of either side."""
         both = torch.cat([contest.real.logits, contest.fake.logits])
-        return both.logsumexp(0) - both.mean()
+        return both.logsumexp(0).mean() - both.mean()
 
 
 class DualContrastive(Loss):

@@ -67,7 +67,8 @@ class Consistency(Term):
         """The mean squared change of the logit."""
         samples, logits = round.points(self.at)
         changed = flip_and_shift(samples, self.flip, self.shift, round.deal.random(f"transform {self.at}"))
-        return (logits() - round.judge(changed, f"transformed {self.at}").logits).square().mean()
+        verdict = round.judge(changed, f"transformed {self.at}", round.classes_of(self.at))
+        return (logits() - verdict.logits).square().mean()
 
 
 class LatentNeighbours(Term):
@@ -113,7 +114,8 @@ class LatentConsistency(LatentNeighbours):
     def __call__(self, round: Round) -> Tensor:
         """The mean squared change of the logit."""
         _, logits = round.points("fakes")
-        return (logits() - round.judge(self.neighbours(round), "neighbours").logits).square().mean()
+        neighbours = round.judge(self.neighbours(round), "neighbours", round.classes_of("fakes"))
+        return (logits() - neighbours.logits).square().mean()
 
 
 class LatentSensitivity(LatentNeighbours):

@@ -76,7 +76,7 @@ class Average(Relativistic):
 
     def compare(self, ahead: Tensor, behind: Tensor) -> Tensor:
         """Each side's samples against the other side's mean."""
-        return self.cost(ahead - behind.mean()).mean() + self.cost(ahead.mean() - behind).mean()
+        return self.cost(ahead - behind.mean(0)).mean() + self.cost(ahead.mean(0) - behind).mean()
 
 
 class RelativisticPairing(Paired):

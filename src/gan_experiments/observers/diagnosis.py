@@ -81,7 +81,7 @@ class Diagnosis(Observer):
 
 def facts(trainer: Trainer) -> Facts:
     """What symptoms must know of this run."""
-    terms = trainer.sides["discriminator"].terms
+    terms = [term for player in trainer.players for term in player.terms]
     loss = next((term.loss for term in terms if isinstance(term, Adversarial)), None)
     return Facts(None if loss is None else sure(loss), trainer.total)
 

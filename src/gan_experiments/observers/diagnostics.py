@@ -15,6 +15,7 @@ from gan_experiments.data.sampler import Sampler
 from gan_experiments.game import Round, buffers_kept, evaluating
 from gan_experiments.metrics.extractors import Extractor, picks
 from gan_experiments.objectives.adversarial import Adversarial
+from gan_experiments.objectives.likelihood import LikelihoodShare
 from gan_experiments.objectives.penalties import squared_norm
 from gan_experiments.players import Player
 from gan_experiments.sampling import draw
@@ -22,6 +23,10 @@ from gan_experiments.trainer import Observer, Trainer
 
 PROBES = 64
 """Samples whose variety is measured: 2,016 pairs tell a few classes from ten, at the price of one forward pass."""
+JUDGED = frozenset({"real", "fake"})
+"""What rounds of games with a discriminator deal."""
+UNSEEN = 500
+"""Held-out samples of which likelihoods are taken on the way: their mean is good to 0.03 bits a dimension."""
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -34,7 +39,8 @@ class Variety(NamedTuple):
 
 
 class Diagnostics(Observer):
-    """D's logits, probabilities and accuracies on every move of D; the dearer numbers every `every` images.
+    """D's logits, probabilities and accuracies on every move of D; the dearer numbers every `every` images. Of a game
+    without D, what its objective says of held-out samples instead (500, and all at the end), of the live weights.
 
     Accuracy is the share of logits on the right side of the loss's boundary or, for a loss that has none (Wasserstein,
     relativistic, energies), of the middle between the mean logits of real and generated samples. Overfitting, after
@@ -71,7 +77,8 @@ class Diagnostics(Observer):
         if not (trainer.passed(self.every) or trainer.finished):
             return
         with trainer.aside(), buffers_kept(trainer.game):
-            values = self.verdicts(trainer) | self.varieties(trainer)
+            judged = JUDGED <= trainer.game.deals()
+            values = (self.verdicts(trainer) if judged else self.likelihoods(trainer)) | self.varieties(trainer)
             if self.singular_values:
                 values |= singular_values(trainer, self.singular_values)
         for name, value in values.items():
@@ -87,9 +94,10 @@ class Diagnostics(Observer):
             )
             slopes = {f"slope/{name}": squared_norm(round.slope(name)).sqrt().mean() for name in ("reals", "fakes")}
             train, fake = (round.points(name)[1]().detach().float() for name in ("reals", "fakes"))
-            held_out = self.held_out.take(self.indices(trainer, self.held_out, "held out")).samples
+            held_out, labels = self.held_out.take(self.indices(trainer, self.held_out, "held out"))
+            labels = None if labels is None else labels.to(held_out.device)
             with torch.no_grad():
-                unseen = round.judge(trainer.runtime.layout(held_out), "reals").logits.float()
+                unseen = round.judge(trainer.runtime.layout(held_out), "reals", labels).logits.float()
         least = limit(train, fake, boundary(trainer))
         right = (unseen > least).float().mean()
         values = {
@@ -104,6 +112,20 @@ class Diagnostics(Observer):
             values["overfitting/r_v"] = (train.mean() - unseen.mean()) / gap
         return values | slopes
 
+    def likelihoods(self, trainer: Trainer) -> dict[str, Tensor]:
+        """Log-likelihoods of held-out samples, or bounds on them, as held_out/<name>."""
+        count = len(self.held_out) if trainer.finished else min(UNSEEN, len(self.held_out))
+        batches = torch.split(picks(len(self.held_out), count, self.seed), self.batch_size)
+        shares = [term for player in trainer.players for term in player.terms if isinstance(term, LikelihoodShare)]
+        sums: dict[str, Tensor] = {}
+        with evaluating(trainer.game), trainer.runtime.autocast():
+            for place, rows in enumerate(batches):
+                seed = seeding.derive(self.seed, "held out", place)
+                round = trainer.deal_from(self.held_out, rows, seed, frozenset())
+                for name, value in [pair for share in shares for pair in share.figures(round).items()]:
+                    sums[name] = sums.get(name, 0) + value.float() * len(rows) / count
+        return {f"held_out/{name}": value for name, value in sums.items()}
+
     def indices(self, trainer: Trainer, split: Split, name: str) -> Tensor:
         """The batch of a split to look at now, drawn without regard to what was trained on last."""
         return Sampler(len(split), self.batch_size, self.seed, "diagnostics", name).indices(trainer.step_count)
@@ -116,7 +138,7 @@ class Diagnostics(Observer):
         real, latents = self.real_variety, seeding.generator(self.seed, "diagnostics", "latents")
         at_once = min(max(self.batch_size, 16), PROBES)
         counts = [min(at_once, PROBES - start) for start in range(0, PROBES, at_once)]
-        samples = torch.cat([draw(trainer.game, count, latents, trainer.runtime) for count in counts])
+        samples = torch.cat([draw(trainer.game, count, latents, trainer.runtime).samples for count in counts])
         fake = self.variety(samples)
         values = {"diversity/batch": fake.distance / real.distance} if real.distance.item() > 0 else {}
         if fake.entropy is not None and fake.classes is not None and real.entropy is not None:
@@ -145,7 +167,7 @@ def classifier_of(dataset: Dataset, extractors: Iterable[Extractor | None]) -> E
 
 def boundary(trainer: Trainer) -> float | None:
     """The logit at which the run's adversarial loss can't tell, if it has one."""
-    terms = trainer.sides["discriminator"].terms
+    terms = [term for player in trainer.players for term in player.terms]
     return next((term.loss.boundary for term in terms if isinstance(term, Adversarial)), 0.0)
 
 

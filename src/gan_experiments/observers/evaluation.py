@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_experiments.data.base import Batch
 from gan_experiments.logging.logger import Logger
 from gan_experiments.logging.progress import Progress
 from gan_experiments.logging.records import Records
@@ -62,7 +63,7 @@ class Evaluation(Observer):
     def score(self, trainer: Trainer, averaged: bool) -> dict[str, Score]:
         """All metrics for one set of weights."""
 
-        def samples(n: int, generator: torch.Generator) -> Tensor:
+        def samples(n: int, generator: torch.Generator) -> Batch:
             return draw(trainer.game, n, generator, trainer.runtime)
 
         def pairs(n: int, generator: torch.Generator, epsilon: float, end: bool) -> tuple[Tensor, Tensor]:

@@ -42,5 +42,5 @@ class Recorder(Observer):
         self.records.write("train", trainer.images, trainer.step_count, values)
         self.logger.log(values, trainer.images)
         self.status.update(images=trainer.images, step=trainer.step_count)
-        names = {f"{player.name}/adversarial": player.name for player in trainer.players}
+        names = {f"{player.name}/{player.terms[0].name}": player.name for player in trainer.players}
         self.progress.show({short: values[name] for name, short in names.items() if name in values})

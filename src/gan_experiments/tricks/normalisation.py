@@ -13,6 +13,7 @@ from gan_experiments.data.base import Spec, Split
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Verdict
 from gan_experiments.networks.heads import BatchStatistic
+from gan_experiments.networks.informed import uses_classes
 from gan_experiments.players import Player
 from gan_experiments.trick import Factory, Trick
 from gan_experiments.tricks.surgery import check_players
@@ -102,6 +103,11 @@ class ReferenceNorm(Trick):
                 raise UserError(
                     f"trick {self.name} adds its reference batch to the batch that minibatch_discrimination or "
                     "minibatch_stddev compares; choose one"
+                )
+            if uses_classes(network):
+                raise UserError(
+                    f"trick {self.name}: the {player}'s reference batch would have no classes to tell; leave the "
+                    "conditioning out, or the trick"
                 )
             if not self.replace_norms(network):
                 return network

@@ -38,6 +38,14 @@ class Replay(Trick):
         self.register_buffer("pool", torch.zeros(self.size, *spec.shape))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
 
+    def check(self, game: Game, players: Mapping[str, Player]) -> None:
+        """UserError for samples of classes."""
+        if game.labelled:
+            raise UserError(
+                f"trick {self.name} mixes in former samples, which are of other classes than this round asks for; "
+                "leave the conditioning out, or the trick"
+            )
+
     @torch.no_grad()
     def fakes(self, round: Round, samples: Tensor) -> Tensor:
         """The samples with some former ones among them."""
@@ -100,6 +108,7 @@ class TopK(Trick):
         share = self.share(deal.images, deal.total)
         if not 0 < share <= 1:
             raise UserError(f"trick {self.name}: share={share} must be within (0, 1]")
-        best = fake.logits.topk(max(round(share * len(fake.logits)), 1)).indices
+        n = len(fake.logits)
+        best = fake.logits.view(n, -1).mean(1).topk(max(round(share * n), 1)).indices
         heads = {name: value[best] for name, value in fake.heads.items()}
         return Narrowed(contest, Verdict(fake.logits[best], heads=heads))

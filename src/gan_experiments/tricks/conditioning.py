@@ -1,0 +1,196 @@
+"""Ways of telling networks the classes of samples, put on networks that know nothing of them (group `conditioning`)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import nn
+
+from gan_experiments.data.base import Spec
+from gan_experiments.errors import UserError
+from gan_experiments.networks.blocks import Staged
+from gan_experiments.networks.conditional import (
+    ClassifierHead,
+    DiscriminativeClassifierHead,
+    EmbeddingHead,
+    LabelMaps,
+    MultiHingeHead,
+    OneHotLatents,
+    OneHotPlanes,
+    Projection,
+    SideHead,
+    TwinClassifierHead,
+    class_count,
+    condition_norms,
+    last_linear,
+    widen_first,
+)
+from gan_experiments.trick import Factory, Trick
+
+
+class Conditioning(Trick):
+    """A change of one player's network that makes it use classes; the game sees that the other's uses them too."""
+
+    rank = 16  # after layers that widen a head, before wrappers of the whole network
+
+    def network(self, player: str, make: Factory) -> Factory:
+        """The network that uses classes."""
+
+        def conditioned(spec: Spec) -> nn.Module:
+            classes = class_count(spec, f"conditioning {self.name}")
+            return self.condition(make(spec), spec, classes)
+
+        return conditioned
+
+    @abstractmethod
+    def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
+        """The network with this way of using `classes` classes; UserError when it can't be put in."""
+
+
+class GeneratorConditioning(Conditioning):
+    """A way of telling the generator which class is asked for."""
+
+    players = ("generator",)
+
+
+class OneHot(GeneratorConditioning):
+    """The one-hot vector of the class beside the latents (Mirza & Osindero 2014)."""
+
+    def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
+        """The network with a wider first linear map."""
+        width = int(network.latent_dim)  # type: ignore[arg-type]
+        widen_first(network, width, classes, f"conditioning {self.name}")
+        return OneHotLatents(network, width, classes)
+
+
+class JoinedMaps(GeneratorConditioning):
+    """`maps` feature maps made of the class, joined to those of the generator's first layer."""
+
+    def __init__(self, maps: int = 1) -> None:
+        super().__init__()
+        if maps < 1:
+            raise UserError(f"maps={maps}: one feature map or more")
+        self.maps = maps
+
+    def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
+        """The network with the maps after its first level."""
+        if not isinstance(network, Staged):
+            raise UserError(
+                f"conditioning {self.name}: {type(network).__name__} has no feature maps to join; set model=dcgan, or "
+                "conditioning=[one_hot,...]"
+            )
+        channels, side = network.shapes[0]
+        network.levels[0] = nn.Sequential(network.levels[0], LabelMaps(channels, side, classes, self.maps))
+        return network
+
+
+class ConditionalNorm(GeneratorConditioning):
+    """Conditional batch norm in place of the generator's batch norms, but not its output's (Miyato & Koyama 2018)."""
+
+    def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
+        """The network with other norms."""
+        if not condition_norms(network, classes):
+            raise UserError(
+                f"conditioning {self.name}: {type(network).__name__} has no batch norm to replace; set "
+                "model.generator.norm=batch (dcgan) or batch_norm=true (mlp), or take one_hot or native"
+            )
+        return network
+
+
+class DiscriminatorConditioning(Conditioning):
+    """A way of letting the discriminator judge a sample with its class."""
+
+    players = ("discriminator",)
+
+
+class Planes(DiscriminatorConditioning):
+    """One plane a class joined to the sample (Mirza & Osindero 2014)."""
+
+    rank = 49  # outermost of what changes the input's shape
+
+    def network(self, player: str, make: Factory) -> Factory:
+        """The network made for samples with planes."""
+
+        def conditioned(spec: Spec) -> nn.Module:
+            classes = class_count(spec, f"conditioning {self.name}")
+            first, *others = spec.shape
+            wider = Spec((first + classes, *others), spec.classes, spec.frequencies)
+            return self.condition(make(wider), spec, classes)
+
+        return conditioned
+
+    def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
+        """The wrapped network."""
+        return OneHotPlanes(network, classes)
+
+
+class ProjectionHead(DiscriminatorConditioning):
+    """Adds the inner product of features and a vector of the class to the logit (Miyato & Koyama 2018)."""
+
+    def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
+        """The network with a projection at its end."""
+        inner, layers, last = last_linear(network, f"conditioning {self.name}")
+        inner.head = nn.Sequential(*layers, Projection(last, classes))
+        return network
+
+
+class Sideways(DiscriminatorConditioning):
+    """Puts a head with further outputs at the discriminator's end; what they are for is a term's business."""
+
+    def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
+        """The network with the head, and the hook that takes its outputs apart."""
+        inner, layers, last = last_linear(network, f"conditioning {self.name}")
+        head = self.head(last, classes)
+        inner.head = nn.Sequential(*layers, head)
+        inner.register_forward_hook(head.unpack)
+        return network
+
+    @abstractmethod
+    def head(self, logit: nn.Linear, classes: int) -> SideHead:
+        """The head around the map to the logit."""
+
+
+class Classifier(Sideways):
+    """A classifier of classes beside the logit (Odena et al. 2017, AC-GAN)."""
+
+    def head(self, logit: nn.Linear, classes: int) -> SideHead:
+        """k further outputs."""
+        return ClassifierHead(logit, [classes], logit.in_features)
+
+
+class TwinClassifiers(Sideways):
+    """Two classifiers, one of them of generated samples only (Gong et al. 2019, TAC-GAN)."""
+
+    def head(self, logit: nn.Linear, classes: int) -> SideHead:
+        """Twice k further outputs."""
+        return TwinClassifierHead(logit, [classes, classes], logit.in_features)
+
+
+class DiscriminativeClassifier(Sideways):
+    """A classifier of class and origin at once (Hou et al. 2022, ADC-GAN)."""
+
+    def head(self, logit: nn.Linear, classes: int) -> SideHead:
+        """2k further outputs."""
+        return DiscriminativeClassifierHead(logit, [2 * classes], logit.in_features)
+
+
+class MultiHingeScores(Sideways):
+    """k + 1 class scores in place of the logit (Kavalerov et al. 2021, MHGAN)."""
+
+    def head(self, logit: nn.Linear, classes: int) -> SideHead:
+        """k + 1 outputs."""
+        return MultiHingeHead(logit, [classes + 1], logit.in_features)
+
+
+class Embeddings(Sideways):
+    """An embedding of `dim` dimensions for samples and for classes (Kang & Park 2020; Kang et al. 2021)."""
+
+    def __init__(self, dim: int = 512) -> None:
+        super().__init__()
+        if dim < 2:
+            raise UserError(f"dim={dim}: an embedding on the unit sphere has 2 dimensions or more")
+        self.dim = dim
+
+    def head(self, logit: nn.Linear, classes: int) -> SideHead:
+        """`dim` further outputs and a table of classes."""
+        return EmbeddingHead(logit, [self.dim], logit.in_features, classes)
