@@ -61,7 +61,7 @@ def test_every_network_takes_each_trick_or_says_why_not(model: str) -> None:
         if said:
             refused[trick] = said
     assert len(refused) <= 13, refused
-    assert not attempt("replay", "instance_noise", game=model, steps=1)
+    assert "replay" in refused or not attempt("replay", "instance_noise", game=model, steps=1)
 
 
 @pytest.mark.parametrize("model", APART)

@@ -10,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from torch import nn
 
 from gan_experiments import runtime as machine
 from gan_experiments import seeding
@@ -45,6 +46,17 @@ ZOO = {  # every other model, small; a test holds it complete
                     "model.generator.latent_dim=4", "model.generator.embedding_dim=3"),
     "r3gan": ("model=r3gan", "model.generator.width=8", "model.generator.groups=2", "model.generator.latent_dim=3",
               "model.discriminator.width=8", "model.discriminator.groups=2"),
+    "progan": ("model=progan", "model.generator.latent_dim=3", "model.generator.channel_max=4",
+               "model.discriminator.channel_max=4"),
+    "stylegan": ("model=stylegan", "model.generator.latent_dim=3", "model.generator.style_dim=3",
+                 "model.generator.channel_max=4", "model.discriminator.channel_max=4"),
+    "stylegan2": ("model=stylegan2", "model.generator.latent_dim=3", "model.generator.style_dim=3",
+                  "model.generator.channel_max=4", "model.discriminator.channel_max=4"),
+    "fastgan": ("model=fastgan", "regularizer=[reconstruction]", "model.generator.width=2",
+                "model.discriminator.width=2", "model.discriminator.decoder_width=2", "model.generator.latent_dim=3"),
+    "projected": ("model=projected", "model.generator.width=2", "model.generator.latent_dim=3",
+                  "model.discriminator.features._target_=trick_bench.TinyFeatures", "model.discriminator.size=null",
+                  "model.discriminator.width=8", "model.discriminator.mixed_width=4"),
 }  # fmt: skip
 APART = {  # models of other games, which refuse tricks that act on samples
     "vae": ("model=vae", "loss=evidence", "model.generator.width=4", "model.encoder.width=4",
@@ -59,8 +71,24 @@ DATA = {"points": "points", "images": "images", "maxout": "points", "mlp_autoenc
         "dcgan_autoencoder": "images", "dirac": "line", "linear_quadratic": "line", "tiny": "images",
         "resnet": "images", "sagan": "images", "biggan": "images", "biggan_deep": "images",
         "r3gan": "images"}  # fmt: skip
+DATA.update({"fastgan": "images", "projected": "images"})
+DATA.update({"progan": "images", "stylegan": "images", "stylegan2": "images"})
 DATA.update({"vae": "images", "autoregressive": "images", "lapgan": "larger"})
 FOLDERS = [Path(conf_dir())]
+
+
+class TinyFeatures(nn.Module):
+    """A feature network of two maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 5, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Maps of 4 and 5 channels at a half and a quarter of the side."""
+        fine = self.norm(self.fine(images)).relu()
+        return [fine, self.coarse(fine)]
 
 
 def points() -> Dataset:

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Head, Verdict
 from gan_experiments.networks.blocks import Staged
-from gan_experiments.networks.heads import Headed
+from gan_experiments.networks.heads import Headed, normalised_as, widened
 from gan_experiments.networks.informed import Classwise, Informed
 
 
@@ -114,8 +112,7 @@ class Projection(nn.Module):
         super().__init__()
         self.logit = logit
         self.vectors = ClassVectors(classes, logit.in_features)
-        if parametrize.is_parametrized(logit, "weight"):
-            spectral_norm(self.vectors.table, "weight")
+        normalised_as(logit, self.vectors.table)
 
     def forward(self, h: Tensor) -> Tensor:
         """(n, 1) for (n, d)."""
@@ -130,13 +127,10 @@ class SideHead(Head, Classwise):
     network's own forward stays as it is.
     """
 
-    def __init__(self, logit: nn.Module, sizes: Sequence[int], in_features: int) -> None:
+    def __init__(self, logit: nn.Linear, sizes: Sequence[int]) -> None:
         super().__init__()
         self.logit, self.sizes = logit, tuple(sizes)
-        self.maps = nn.ModuleList(nn.Linear(in_features, size) for size in sizes)
-        if isinstance(logit, nn.Linear) and parametrize.is_parametrized(logit, "weight"):
-            for layer in self.maps:
-                spectral_norm(layer, "weight")
+        self.maps = nn.ModuleList(normalised_as(logit, nn.Linear(logit.in_features, size)) for size in sizes)
 
     def forward(self, h: Tensor) -> Tensor:
         """(n, 1 + sum of sizes) for (n, d), float32."""
@@ -193,8 +187,8 @@ class EmbeddingHead(SideHead):
 
     gives = ("embedding", "class_embedding")
 
-    def __init__(self, logit: nn.Module, sizes: Sequence[int], in_features: int, classes: int) -> None:
-        super().__init__(logit, sizes, in_features)
+    def __init__(self, logit: nn.Linear, sizes: Sequence[int], classes: int) -> None:
+        super().__init__(logit, sizes)
         self.vectors = ClassVectors(classes, sizes[0])
 
     def say(self, others: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -230,21 +224,18 @@ def widen_first(network: nn.Module, width: int, extra: int, what: str) -> None:
     """Let the network's first linear map, of inputs (n, width), take `extra` more; UserError naming `what` without."""
     for parent in list(network.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.Linear) and type(child) is nn.Linear and child.in_features == width:
-                if parametrize.is_parametrized(child):
-                    raise UserError(f"{what}: {type(network).__name__} is spectrally normalised already; use trick=...")
-                wider = nn.Linear(width + extra, child.out_features, bias=child.bias is not None)
-                with torch.no_grad():
-                    nn.init.normal_(wider.weight, 0.0, float(child.weight.detach().std()))
-                    wider.weight[:, :width] = child.weight
-                    if child.bias is not None:
-                        wider.bias.copy_(child.bias)
-                setattr(parent, name, wider)
+            if isinstance(child, nn.Linear) and child.in_features == width and plain(child):
+                setattr(parent, name, widened(child, extra))
                 return
     raise UserError(
         f"{what} joins a class to the latents of the first linear map, which {type(network).__name__} has not in a "
         "plain form; model=mlp, dcgan or resnet has, and conditioning=[native] is the network's own way, if any"
     )
+
+
+def plain(layer: nn.Linear) -> bool:
+    """Whether the layer applies its weight as it is, or divided by its largest singular value."""
+    return type(layer).forward is nn.Linear.forward
 
 
 def last_linear(network: nn.Module, what: str) -> tuple[Headed, list[nn.Module], nn.Linear]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_experiments.errors import UserError
 from gan_experiments.game import Verdict
@@ -91,11 +93,24 @@ def widen_head(network: nn.Module, make: Callable[[int], BatchStatistic], what: 
     last = layers[-1]
     assert isinstance(last, nn.Linear)
     statistic = make(last.in_features)
-    wider = nn.Linear(last.in_features + statistic.extra, last.out_features, bias=last.bias is not None)
-    with torch.no_grad():
-        nn.init.normal_(wider.weight, 0.0, float(last.weight.detach().std()))
-        wider.weight[:, : last.in_features] = last.weight
-        if last.bias is not None:
-            wider.bias.copy_(last.bias)
-    network.head = nn.Sequential(*layers[:-1], statistic, wider)
+    network.head = nn.Sequential(*layers[:-1], statistic, widened(last, statistic.extra))
     return network
+
+
+def widened(layer: nn.Linear, extra: int) -> nn.Linear:
+    """A linear map that does as `layer` does and takes `extra` more inputs, with weights as spread as the others; it is
+    normalised spectrally if `layer` is."""
+    wider = nn.Linear(layer.in_features + extra, layer.out_features, bias=layer.bias is not None)
+    with torch.no_grad():
+        nn.init.normal_(wider.weight, 0.0, float(layer.weight.detach().std()))
+        wider.weight[:, : layer.in_features] = layer.weight
+        if layer.bias is not None:
+            wider.bias.copy_(layer.bias)
+    return normalised_as(layer, wider)
+
+
+def normalised_as(layer: nn.Linear, other: nn.Linear) -> nn.Linear:
+    """`other`, whose weight is divided by its largest singular value if that of `layer` is."""
+    if parametrize.is_parametrized(layer, "weight"):
+        spectral_norm(other, "weight")
+    return other

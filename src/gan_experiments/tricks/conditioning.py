@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 
 from torch import nn
 
@@ -25,6 +26,7 @@ from gan_experiments.networks.conditional import (
     last_linear,
     widen_first,
 )
+from gan_experiments.networks.informed import uses_classes
 from gan_experiments.trick import Factory, Trick
 
 
@@ -38,9 +40,18 @@ class Conditioning(Trick):
 
         def conditioned(spec: Spec) -> nn.Module:
             classes = class_count(spec, f"conditioning {self.name}")
-            return self.condition(make(spec), spec, classes)
+            network = make(self.widened(spec, classes))
+            self.check_free(network)
+            return self.condition(network, spec, classes)
 
         return conditioned
+
+    def widened(self, spec: Spec, classes: int) -> Spec:
+        """What the network is made for, with this way of telling it classes."""
+        return spec
+
+    def check_free(self, network: nn.Module) -> None:  # noqa: B027
+        """UserError when the network uses classes already, in a way that this one would contradict."""
 
     @abstractmethod
     def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
@@ -98,9 +109,17 @@ class ConditionalNorm(GeneratorConditioning):
 
 
 class DiscriminatorConditioning(Conditioning):
-    """A way of letting the discriminator judge a sample with its class."""
+    """A way of letting the discriminator judge a sample with its class; one is enough."""
 
     players = ("discriminator",)
+
+    def check_free(self, network: nn.Module) -> None:
+        """UserError for a second way, or one beside the network's own."""
+        if uses_classes(network):
+            raise UserError(
+                f"conditioning {self.name}: the discriminator uses classes already, by another conditioning or, with "
+                "model.discriminator.conditional=true, in its own way; choose one"
+            )
 
 
 class Planes(DiscriminatorConditioning):
@@ -108,16 +127,9 @@ class Planes(DiscriminatorConditioning):
 
     rank = 49  # outermost of what changes the input's shape
 
-    def network(self, player: str, make: Factory) -> Factory:
-        """The network made for samples with planes."""
-
-        def conditioned(spec: Spec) -> nn.Module:
-            classes = class_count(spec, f"conditioning {self.name}")
-            first, *others = spec.shape
-            wider = Spec((first + classes, *others), spec.classes, spec.frequencies)
-            return self.condition(make(wider), spec, classes)
-
-        return conditioned
+    def widened(self, spec: Spec, classes: int) -> Spec:
+        """Samples with planes."""
+        return replace(spec, shape=(spec.shape[0] + classes, *spec.shape[1:]))
 
     def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
         """The wrapped network."""
@@ -155,7 +167,7 @@ class Classifier(Sideways):
 
     def head(self, logit: nn.Linear, classes: int) -> SideHead:
         """k further outputs."""
-        return ClassifierHead(logit, [classes], logit.in_features)
+        return ClassifierHead(logit, [classes])
 
 
 class TwinClassifiers(Sideways):
@@ -163,7 +175,7 @@ class TwinClassifiers(Sideways):
 
     def head(self, logit: nn.Linear, classes: int) -> SideHead:
         """Twice k further outputs."""
-        return TwinClassifierHead(logit, [classes, classes], logit.in_features)
+        return TwinClassifierHead(logit, [classes, classes])
 
 
 class DiscriminativeClassifier(Sideways):
@@ -171,7 +183,7 @@ class DiscriminativeClassifier(Sideways):
 
     def head(self, logit: nn.Linear, classes: int) -> SideHead:
         """2k further outputs."""
-        return DiscriminativeClassifierHead(logit, [2 * classes], logit.in_features)
+        return DiscriminativeClassifierHead(logit, [2 * classes])
 
 
 class MultiHingeScores(Sideways):
@@ -179,7 +191,7 @@ class MultiHingeScores(Sideways):
 
     def head(self, logit: nn.Linear, classes: int) -> SideHead:
         """k + 1 outputs."""
-        return MultiHingeHead(logit, [classes + 1], logit.in_features)
+        return MultiHingeHead(logit, [classes + 1])
 
 
 class Embeddings(Sideways):
@@ -193,4 +205,4 @@ class Embeddings(Sideways):
 
     def head(self, logit: nn.Linear, classes: int) -> SideHead:
         """`dim` further outputs and a table of classes."""
-        return EmbeddingHead(logit, [self.dim], logit.in_features, classes)
+        return EmbeddingHead(logit, [self.dim], classes)

@@ -12,7 +12,7 @@ from gan_experiments.curves import Curve
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Head, Round, Term, Verdict
-from gan_experiments.networks.heads import Headed
+from gan_experiments.networks.heads import Headed, normalised_as
 from gan_experiments.players import Player
 from gan_experiments.trick import Factory, Trick
 
@@ -64,7 +64,7 @@ class ClassHead(Trick):
             nn.init.normal_(wider.weight, 0.0, float(last.weight.detach().std()))
             # With equal class logits of -log k the sum is that of a single logit of 0: undecided, as without classes.
             nn.init.constant_(wider.bias, -float(torch.tensor(len(spec.classes)).log()))
-            inner.head = nn.Sequential(*layers[:-1], wider)
+            inner.head = nn.Sequential(*layers[:-1], normalised_as(last, wider))
             return ClassifyingDiscriminator(network, len(spec.classes))
 
         return classifying

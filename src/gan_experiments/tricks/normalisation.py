@@ -43,8 +43,12 @@ class VirtualBatchNorm(nn.Module):
             means, squares = (n * means + first[n:]) / (n + 1), (n * squares + second[n:]) / (n + 1)
         means = torch.cat([mean.expand(n, -1), means])
         squares = torch.cat([square.expand(n, -1), squares])
-        scale = self.weight * torch.rsqrt((squares - means.square()).clamp_min(0) + self.eps)
-        shift = self.bias - means * scale
+        scale = torch.rsqrt((squares - means.square()).clamp_min(0) + self.eps)
+        if self.weight is not None:
+            scale = self.weight * scale
+        shift = -means * scale
+        if self.bias is not None:
+            shift = self.bias + shift
         shape = (*means.shape, *[1] * len(dims))
         return (values * scale.view(shape) + shift.view(shape)).to(x.dtype)
 

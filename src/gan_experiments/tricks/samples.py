@@ -109,6 +109,6 @@ class TopK(Trick):
         if not 0 < share <= 1:
             raise UserError(f"trick {self.name}: share={share} must be within (0, 1]")
         n = len(fake.logits)
-        best = fake.logits.view(n, -1).mean(1).topk(max(round(share * n), 1)).indices
+        best = fake.logits.reshape(n, -1).mean(1).topk(max(round(share * n), 1)).indices
         heads = {name: value[best] for name, value in fake.heads.items()}
         return Narrowed(contest, Verdict(fake.logits[best], heads=heads))
