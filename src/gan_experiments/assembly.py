@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from gan_experiments import runtime as machine
@@ -40,9 +41,10 @@ def named_tricks(group: Any, where: str) -> list[Trick]:
         return []
     if not isinstance(group, Mapping):
         raise UserError(f"{where}: expected named options, e.g. {where}=[...] on the command line, got {group!r}")
+    values: Any = OmegaConf.to_container(group, resolve=True) if isinstance(group, DictConfig) else group
     nodes = {
         str(name): {key: value for key, value in node.items() if key != "about"}
-        for name, node in group.items()
+        for name, node in values.items()
         if isinstance(node, Mapping)
     }
     tricks = []

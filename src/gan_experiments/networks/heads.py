@@ -91,7 +91,11 @@ def widen_head(network: nn.Module, make: Callable[[int], BatchStatistic], what: 
         )
     layers = list(network.head) if isinstance(network.head, nn.Sequential) else [network.head]
     last = layers[-1]
-    assert isinstance(last, nn.Linear)
+    if not isinstance(last, nn.Linear):
+        raise UserError(
+            f"{what} widens the linear map at the end of a discriminator's head, which is a {type(last).__name__} here; "
+            "leave out what has replaced it"
+        )
     statistic = make(last.in_features)
     network.head = nn.Sequential(*layers[:-1], statistic, widened(last, statistic.extra))
     return network
