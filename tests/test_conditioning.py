@@ -11,6 +11,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 from torch.nn.functional import batch_norm
+from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 
 from gan_experiments import runtime as machine
 from gan_experiments import seeding
@@ -23,6 +25,8 @@ from gan_experiments.game import Deal, count_parameters
 from gan_experiments.games.unconditional import UnconditionalGame
 from gan_experiments.networks.conditional import ConditionalBatchNorm, LabelMaps, Projection
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gan_experiments.networks.equalised import EqualLinear
+from gan_experiments.networks.heads import widened
 from gan_experiments.networks.informed import Informed, informing
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_experiments.sampling import by_class, draw
@@ -219,6 +223,20 @@ def test_data_without_classes_are_refused() -> None:
     norm = ConditionalNorm()
     norm.name = "batch_norm"
     with pytest.raises(UserError, match="needs labelled data of two or more classes"):
-        UnconditionalGame(
-            Spec((1, 8, 8)), partial(DCGANGenerator, width=4), DCGANDiscriminator, tricks=[norm]
-        )
+        UnconditionalGame(Spec((1, 8, 8)), partial(DCGANGenerator, width=4), DCGANDiscriminator, tricks=[norm])
+
+
+def test_wider_maps_keep_their_kind_and_what_they_did() -> None:
+    torch.manual_seed(0)
+    for layer in (nn.Linear(4, 2), EqualLinear(4, 2, gain=3.0), spectral_norm(nn.Linear(4, 2))):
+        x = torch.randn(5, 4)
+        layer.eval()
+        before = layer(x)
+        wider = widened(layer, 2).eval()
+        assert wider.in_features == 6 and is_parametrized(wider, "weight") == is_parametrized(layer, "weight")
+        ratio = (layer(x) / wider(torch.cat([x, torch.zeros(5, 2)], 1))).detach()
+        assert torch.allclose(layer(x), before)  # the original is left as it was
+        if isinstance(layer, EqualLinear):
+            assert isinstance(wider, EqualLinear) and torch.allclose(ratio, torch.tensor(6 / 4) ** 0.5)
+        elif not is_parametrized(layer, "weight"):
+            assert torch.allclose(ratio, torch.ones(5, 2), atol=1e-5)

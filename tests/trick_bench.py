@@ -52,6 +52,18 @@ ZOO = {  # every other model, small; a test holds it complete
                  "model.generator.channel_max=4", "model.discriminator.channel_max=4"),
     "stylegan2": ("model=stylegan2", "model.generator.latent_dim=3", "model.generator.style_dim=3",
                   "model.generator.channel_max=4", "model.discriminator.channel_max=4"),
+    "stylegan3": ("model=stylegan3", "model.generator.latent_dim=3", "model.generator.style_dim=3",
+                  "model.generator.channel_max=4", "model.generator.depth=4", "model.generator.margin=4",
+                  "model.discriminator.channel_max=4", "model.discriminator.blur=2"),
+    "transgan": ("model=transgan", "model.generator.width=16", "model.generator.depths=[1]",
+                 "model.generator.latent_dim=3", "model.discriminator.width=16", "model.discriminator.depths=[1,1]"),
+    "infogan": ("model=infogan", "regularizer=[mutual_information]", "model.generator.width=2",
+                "model.generator.hidden=4", "model.generator.latent_dim=14", "model.discriminator.width=2",
+                "model.discriminator.hidden=4", "model.recognition_width=3"),
+    "semi_supervised": ("model=semi_supervised", "regularizer=[supervision]", "model.generator.hidden=[6,6]",
+                        "model.generator.latent_dim=3", "model.discriminator.hidden=[6,6]"),
+    "few_labels": ("model=few_labels", "regularizer=[supervision]", "model.generator.width=2",
+                   "model.discriminator.width=2", "model.generator.latent_dim=4", "model.generator.embedding_dim=3"),
     "fastgan": ("model=fastgan", "regularizer=[reconstruction]", "model.generator.width=2",
                 "model.discriminator.width=2", "model.discriminator.decoder_width=2", "model.generator.latent_dim=3"),
     "projected": ("model=projected", "model.generator.width=2", "model.generator.latent_dim=3",
@@ -72,8 +84,10 @@ DATA = {"points": "points", "images": "images", "maxout": "points", "mlp_autoenc
         "resnet": "images", "sagan": "images", "biggan": "images", "biggan_deep": "images",
         "r3gan": "images"}  # fmt: skip
 DATA.update({"fastgan": "images", "projected": "images"})
+DATA.update({"stylegan3": "images", "transgan": "larger"})
 DATA.update({"progan": "images", "stylegan": "images", "stylegan2": "images"})
 DATA.update({"vae": "images", "autoregressive": "images", "lapgan": "larger"})
+DATA.update({"infogan": "images", "semi_supervised": "images", "few_labels": "images"})
 FOLDERS = [Path(conf_dir())]
 
 

@@ -15,11 +15,10 @@ import json
 import statistics
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from runs import train
+from runs import train_all
 
 from gan_experiments.analysis.tables import markdown
 from gan_experiments.errors import UserError
@@ -163,10 +162,7 @@ def main() -> None:
         raise UserError("--seeds, --jobs and --pacgan-steps must be 1 or more")
     tasks = plan(arguments.dir, arguments.methods, arguments.seeds, arguments.pacgan_steps)
     if not arguments.table:
-        with ThreadPoolExecutor(arguments.jobs) as pool:
-            for task, outcome in zip(tasks, pool.map(lambda t: train(t.directory, t.overrides), tasks), strict=True):
-                if outcome.failure:
-                    print(f"{task.directory}: failed: {outcome.failure}", file=sys.stderr)
+        train_all(tasks, arguments.jobs)
     print(table(tasks, arguments.pacgan_steps))
 
 

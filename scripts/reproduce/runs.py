@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Protocol, final
 
 from gan_experiments.errors import UserError
 from gan_experiments.logging.status import State, read_status
@@ -44,6 +45,29 @@ def train(directory: Path, overrides: Sequence[str]) -> Outcome:
     if code == 0 or status is None or status == before or status.state is not State.FAILED:
         raise UserError(f"{directory}: gan-train ended with code {code}, for the reason that it gives above")
     return Outcome({}, status.reason, seconds, status.images)
+
+
+class Planned(Protocol):
+    """A run that is to be: its directory and overrides of gan-train."""
+
+    @property
+    def directory(self) -> Path:
+        """Where it lives."""
+
+    @property
+    def overrides(self) -> Sequence[str]:
+        """What it is."""
+
+
+def train_all(tasks: Sequence[Planned], jobs: int) -> list[Outcome]:
+    """The outcomes of all tasks, of which `jobs` run at a time; those that fail are named on standard error."""
+    outcomes = []
+    with ThreadPoolExecutor(jobs) as pool:
+        for task, outcome in zip(tasks, pool.map(lambda t: train(t.directory, t.overrides), tasks), strict=True):
+            if outcome.failure:
+                print(f"{task.directory}: failed: {outcome.failure}", file=sys.stderr)
+            outcomes.append(outcome)
+    return outcomes
 
 
 def relay(command: Sequence[str]) -> int:

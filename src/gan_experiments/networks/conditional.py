@@ -224,18 +224,13 @@ def widen_first(network: nn.Module, width: int, extra: int, what: str) -> None:
     """Let the network's first linear map, of inputs (n, width), take `extra` more; UserError naming `what` without."""
     for parent in list(network.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.Linear) and child.in_features == width and plain(child):
+            if isinstance(child, nn.Linear) and child.in_features == width:
                 setattr(parent, name, widened(child, extra))
                 return
     raise UserError(
-        f"{what} joins a class to the latents of the first linear map, which {type(network).__name__} has not in a "
-        "plain form; model=mlp, dcgan or resnet has, and conditioning=[native] is the network's own way, if any"
+        f"{what} joins a class to the latents of the first linear map, which {type(network).__name__} has "
+        "not; model=mlp, dcgan or resnet has, and conditioning=[native] is the network's own way, if any"
     )
-
-
-def plain(layer: nn.Linear) -> bool:
-    """Whether the layer applies its weight as it is, or divided by its largest singular value."""
-    return type(layer).forward is nn.Linear.forward
 
 
 def last_linear(network: nn.Module, what: str) -> tuple[Headed, list[nn.Module], nn.Linear]:

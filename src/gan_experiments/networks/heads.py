@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -101,12 +102,24 @@ def widen_head(network: nn.Module, make: Callable[[int], BatchStatistic], what: 
     return network
 
 
+def resized(layer: nn.Linear, in_features: int, out_features: int) -> nn.Linear:
+    """A linear map of the kind of `layer` (its learning rate equalised, or not), with weights as spread as its own and
+    biases of 0."""
+    spread = float(layer.weight.detach().std())
+    # A normalised layer shares its class with its copies, which then can't be changed one by one.
+    normalised = parametrize.is_parametrized(layer, "weight")
+    own = nn.Linear(1, 1, layer.bias is not None) if normalised else copy.deepcopy(layer)
+    own.in_features, own.out_features = in_features, out_features
+    own.weight = nn.Parameter(spread * torch.randn(out_features, in_features))
+    if layer.bias is not None:
+        own.bias = nn.Parameter(torch.zeros(out_features))
+    return own
+
+
 def widened(layer: nn.Linear, extra: int) -> nn.Linear:
-    """A linear map that does as `layer` does and takes `extra` more inputs, with weights as spread as the others; it is
-    normalised spectrally if `layer` is."""
-    wider = nn.Linear(layer.in_features + extra, layer.out_features, bias=layer.bias is not None)
+    """A linear map that does as `layer` does and takes `extra` more inputs; normalised spectrally if `layer` is."""
+    wider = resized(layer, layer.in_features + extra, layer.out_features)
     with torch.no_grad():
-        nn.init.normal_(wider.weight, 0.0, float(layer.weight.detach().std()))
         wider.weight[:, : layer.in_features] = layer.weight
         if layer.bias is not None:
             wider.bias.copy_(layer.bias)

@@ -12,7 +12,7 @@ from gan_experiments.curves import Curve
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Head, Round, Term, Verdict
-from gan_experiments.networks.heads import Headed, normalised_as
+from gan_experiments.networks.heads import Headed, normalised_as, resized
 from gan_experiments.players import Player
 from gan_experiments.trick import Factory, Trick
 
@@ -60,8 +60,7 @@ class ClassHead(Trick):
             last = layers[-1]
             if not isinstance(last, nn.Linear):
                 raise UserError(f"trick {self.name}: the discriminator's head ends in {type(last).__name__} already")
-            wider = nn.Linear(last.in_features, len(spec.classes))
-            nn.init.normal_(wider.weight, 0.0, float(last.weight.detach().std()))
+            wider = resized(last, last.in_features, len(spec.classes))
             # With equal class logits of -log k the sum is that of a single logit of 0: undecided, as without classes.
             nn.init.constant_(wider.bias, -float(torch.tensor(len(spec.classes)).log()))
             inner.head = nn.Sequential(*layers[:-1], normalised_as(last, wider))

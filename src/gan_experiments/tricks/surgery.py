@@ -58,7 +58,9 @@ class Attention(Trick):
             places = [place for place, (_, side) in enumerate(network.shapes) if side == wanted]
             if not places:
                 sides = ", ".join(str(side) for _, side in network.shapes)
-                raise UserError(f"resolution={wanted}: {type(network).__name__} has feature maps of side {sides}")
+                raise UserError(
+                    f"trick {self.name}, resolution={wanted}: {type(network).__name__} has feature maps of side {sides}"
+                )
             level = network.levels[places[-1]]
             network.levels[places[-1]] = nn.Sequential(level, SelfAttention(network.shapes[places[-1]][0]))
             return network

@@ -1,0 +1,184 @@
+"""Networks compared at an equal budget of images of fashion10k: scores, speed and size over seeds, as a Markdown table.
+
+python scripts/reproduce/architectures.py --dir outputs/architectures --seeds 2 --jobs 2
+python scripts/reproduce/architectures.py --dir outputs/architectures --table
+
+Each run is experiment=architectures with a network narrow enough for a CPU and the loss, penalty and rates it is known
+with; rates fall to 0 by the end. Cells are mean ± standard deviation over seeds. Speed is that of training steps of
+one thread, the median over a run's records. Runs are kept in DIR: given again, the command continues what was
+interrupted and takes over what is complete; --table only reads. --grids writes the first seed's last samples, a strip
+of 10 images a method, to a PNG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runs import train_all
+
+from gan_experiments.analysis.tables import markdown, number
+from gan_experiments.errors import UserError
+from gan_experiments.logging.status import State, read_status
+
+SCORES = ("fid", "kid", "precision", "recall", "class_accuracy")
+
+
+def rates(generator: float, discriminator: float) -> tuple[str, ...]:
+    """Where the players' linear schedules start."""
+    return tuple(
+        f"schedule.{player}.optimizer.lr.start={rate}"
+        for player, rate in (("generator", generator), ("discriminator", discriminator))
+    )
+
+
+def both(*settings: str) -> tuple[str, ...]:
+    """Settings of both networks."""
+    return tuple(f"model.{player}.{setting}" for player in ("generator", "discriminator") for setting in settings)
+
+
+RESNET = ("loss=hinge", *both("width=16"), *rates(1e-3, 1e-3))
+CONDITIONAL = ("conditioning=[batch_norm,projection]", "metric=[fid,kid,precision_recall,class_accuracy]")
+METHODS = {
+    "dcgan": ("model=dcgan",),
+    "resnet (SNGAN)": ("model=resnet", *RESNET),
+    "resnet, classes (cGAN-PD)": ("model=resnet", *RESNET, *CONDITIONAL),
+    "sagan": ("model=sagan", *RESNET),
+    "stylegan2": (
+        "model=stylegan2", *both("channel_base=512", "channel_max=64"), "model.generator.style_dim=64",
+        "model.generator.latent_dim=64", "model.generator.mapping_layers=2", "model.mixing=0",
+        "regularizer=[r1]", "regularizer.r1.every=16", "regularizer.r1.weight=0.1",
+    ),
+    "r3gan": (
+        "model=r3gan", *both("width=32", "groups=4", "blocks=1"), "loss=relativistic", "regularizer=[r1,r2]",
+        "regularizer.r1.weight=0.1", "regularizer.r2.weight=0.1",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: a method with a seed, in its directory."""
+
+    method: str
+    directory: Path
+    overrides: tuple[str, ...]
+
+
+def plan(directory: Path, methods: Sequence[str], seeds: int) -> list[Task]:
+    """All runs, the first seed of everything before the second."""
+    common = ("experiment=architectures", "logger=none")
+    return [
+        Task(method, directory / f"{slug(method)}-{seed}", (*common, *METHODS[method], f"run.seed={seed}"))
+        for seed in range(seeds)
+        for method in methods
+    ]
+
+
+def slug(method: str) -> str:
+    """A method's name as part of a folder's."""
+    return "".join(letter if letter.isalnum() else "-" for letter in method)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation; a dash for no value."""
+    if not values:
+        return "-"
+    mean = number(statistics.fmean(values))
+    return f"{mean} ± {statistics.stdev(values):.2g}" if len(values) > 1 else mean
+
+
+def speed(directory: Path) -> float:
+    """The median images/s of a run's records."""
+    records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    found = [record["values"].get("progress/images_per_second") for record in records if record["kind"] == "train"]
+    return float(statistics.median(value for value in found if value is not None))
+
+
+def sizes(directory: Path) -> dict[str, int]:
+    """Trainable parameters by player."""
+    from gan_experiments.game import count_parameters
+    from gan_experiments.inference import load_generator
+
+    sides = load_generator(directory).game.sides
+    return {player: sum(map(count_parameters, networks)) for player, networks in sides.items()}
+
+
+def row(method: str, tasks: Sequence[Task]) -> list[str]:
+    """The cells of a method: scores, speed, parameters, runs and failures."""
+    complete, failed = [], 0
+    for task in tasks:
+        status = read_status(task.directory / "status.json")
+        failed += status is not None and status.state is State.FAILED
+        if status is not None and status.state is State.COMPLETED:
+            complete.append((task, status))
+    scores = [
+        spread([float(status.scores[name]["value"]) for _, status in complete if name in status.scores])
+        for name in SCORES
+    ]
+    speeds = spread([speed(task.directory) for task, _ in complete])
+    count: dict[str, Any] = sizes(complete[0][0].directory) if complete else {}
+    parameters = [f"{count[player]:,}" if count else "-" for player in ("generator", "discriminator")]
+    return [method, *scores, speeds, *parameters, str(len(complete)), str(failed)]
+
+
+def table(tasks: Sequence[Task]) -> str:
+    """A row a method."""
+    methods = dict.fromkeys(task.method for task in tasks)
+    header = ["network", "FID", "KID", "precision", "recall", "class accuracy", "images/s, one thread", "G", "D",
+              "runs", "failed"]  # fmt: skip
+    return markdown(header, [row(method, [task for task in tasks if task.method == method]) for method in methods])
+
+
+def strips(tasks: Sequence[Task], path: Path) -> None:
+    """A strip of samples a method, in the table's order; those of labelled runs one a class."""
+    import torch
+
+    from gan_experiments import seeding
+    from gan_experiments.inference import load_generator
+    from gan_experiments.pictures import grid, save_png
+    from gan_experiments.sampling import by_class, draw
+
+    rows: list[torch.Tensor] = []
+    for task in {task.method: task for task in reversed(tasks)}.values():
+        status = read_status(task.directory / "status.json")
+        if status is not None and status.state is State.COMPLETED:
+            own = load_generator(task.directory)
+            random = seeding.generator(0, "strip")
+            rows.insert(0, draw(own.game, 20, random, own.runtime, by_class(own.game, 20)).samples.cpu())
+    save_png(path, grid(torch.cat(rows), 20))
+
+
+def main() -> None:
+    """Run what is missing, several at a time, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="rows (all)")
+    parser.add_argument("--seeds", type=int, default=2, help="number of seeds, from 0 (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each (%(default)s)")
+    parser.add_argument("--table", action="store_true", help="only read the runs there are")
+    parser.add_argument("--grids", type=Path, help="a PNG file for samples of each method")
+    arguments = parser.parse_args()
+    if min(arguments.seeds, arguments.jobs) < 1:
+        raise UserError("--seeds and --jobs must be 1 or more")
+    tasks = plan(arguments.dir, arguments.methods, arguments.seeds)
+    if not arguments.table:
+        train_all(tasks, arguments.jobs)
+    print(table(tasks))
+    if arguments.grids:
+        strips(tasks, arguments.grids)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as problem:
+        sys.exit(f"architectures: {problem}")
+    except KeyboardInterrupt:
+        sys.exit("architectures: interrupted; the same command continues")
