@@ -26,7 +26,12 @@ WITHOUT_EFFECT = {
     ("perceptual_path_length", "weights"),  # a file, and no real data are kept by this metric
     ("birthday", "pixel_side"),  # of pictures
 }
-ELSEWHERE = {"stacked_modes": "of stacked sets: tests/test_stacked.py"}
+ELSEWHERE = {
+    "stacked_modes": "of stacked sets: tests/test_stacked.py",
+    "code_accuracy": "of games with codes: tests/test_info.py",
+    "equivariance": "of StyleGAN3: tests/test_stylegan3.py",
+    "classifier_error": "of games with a classifier: tests/test_semi_supervised.py",
+}
 SMALLER: dict[str, dict[str, Any]] = {
     "kid": {"subset_size": 100, "subsets": 5},
     "birthday": {"size": 20},

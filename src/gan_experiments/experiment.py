@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from gan_experiments import config as configuration
 from gan_experiments import runtime as machine
 from gan_experiments.assembly import assemble_evaluator, build_game, build_trainer
+from gan_experiments.batch_statistics import statistics_of
 from gan_experiments.config import Config, build
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
@@ -178,7 +179,8 @@ def build_observers(
     if settings.log.parameters:
         observers.append(Trajectory(game, home.records, logger))
     if evaluator.metrics:
-        observers.append(Evaluation(scoring.every, scoring.raw, evaluator, ema, home.samples, *reports))
+        statistics = statistics_of(settings)
+        observers.append(Evaluation(scoring.every, scoring.raw, evaluator, ema, home.samples, *reports, statistics))
     observers.append(Diagnosis(home.records, logger, home.status))
     observers.append(Checkpointing(settings.checkpoint.every, home, ema, dataset.fingerprint))
     return observers

@@ -17,6 +17,7 @@ from gan_experiments import runtime as machine
 from gan_experiments.analysis.choices import Choice
 from gan_experiments.analysis.targets import Stored, checkpoints, common_shape, fitting_split, identify, stored
 from gan_experiments.assembly import assemble_evaluator
+from gan_experiments.batch_statistics import statistics_of
 from gan_experiments.config import Config, build
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
@@ -26,6 +27,7 @@ from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.score import Score
 from gan_experiments.rundir import read_config
 from gan_experiments.runtime import Runtime
+from gan_experiments.truncation import TruncationChoice
 
 STORED_METRICS = ("fast",)
 """What stored images are scored by unless told."""
@@ -103,15 +105,26 @@ class Scorer:
             for metric in evaluator.metrics.values():
                 metric.meet(trained.game, trained.runtime)
             facts = (trained.weights, trained.images, trained.step)
-            with reporting(evaluator):
-                scores = evaluator.evaluate(trained.draw, *facts, trained.walk)
+            truncation = self.choice.truncation.build(trained.game, trained.runtime.device, settings.run.seed)
+            trained = replace(trained, truncation=truncation)
+            with (
+                reporting(evaluator),
+                statistics_of(settings).applied(trained.game, trained.runtime, truncation) as norms,
+            ):
+                scores = evaluator.evaluate(
+                    trained.draw, *facts, trained.walk, batch_norm=norms, truncation=truncation.name
+                )
             return Row(str(run), *facts, self.finished(scores), evaluator.pictures())
 
     def images(self, target: Stored) -> Row:
         """The scores of stored images against the reference or the data set."""
         choice = self.choice
-        if choice.raw or choice.checkpoints is not None or choice.draws is not None:
-            raise UserError(f"{target.path}: holds images; --raw, --checkpoints and --draws are for runs")
+        of_runs = (choice.checkpoints, choice.draws, choice.statistics)
+        if choice.raw or choice.truncation != TruncationChoice() or any(value is not None for value in of_runs):
+            raise UserError(
+                f"{target.path}: holds images; --raw, --checkpoints and --draws are for runs, and so are --statistics, "
+                "--psi and --truncation"
+            )
         if choice.reference is None and choice.dataset is None:
             raise UserError(f"{target.path}: compared with what? Add --reference PATH or --dataset NAME")
         choice = replace(choice, metrics=choice.metrics or STORED_METRICS)
@@ -125,7 +138,8 @@ class Scorer:
         with machine.applied(runtime):
             evaluator = self.evaluator(settings, dataset, runtime, split.labels is not None)
             with reporting(evaluator):
-                scores = evaluator.evaluate(split.to(runtime.device), "stored", 0, 0)
+                images = split.to(runtime.device)
+                scores = evaluator.evaluate(images, "stored", 0, 0, batch_norm="unknown", truncation="unknown")
             return Row(str(target.path), "stored", 0, 0, self.finished(scores), evaluator.pictures())
 
     def reference(self, target: Stored, settings: Config) -> Dataset:
