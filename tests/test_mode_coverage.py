@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,8 +36,13 @@ def test_a_cell_is_mean_and_standard_error_over_runs(tmp_path: Path) -> None:
     Status(tasks[2].directory / "status.json").update(State.FAILED, reason="NaN")
     # deviations 0.7071, 1.414 and 0.01414, each over the root of 2
     expected = "24.5±0.5 / 94.0±1.0 / 0.020±0.010 (2 runs, 1 failed, 1 whole; 3 s)"
-    assert mode_coverage.cell(tasks) == expected
-    assert expected in mode_coverage.table(tasks, 1)
+    results = mode_coverage.collect(tasks, {})
+    assert mode_coverage.cell(tasks, results) == expected
+    assert expected in mode_coverage.table(tasks, results, 1)
+    elsewhere = mode_coverage.plan(tmp_path / "elsewhere", ["recipe"], 3, 1)
+    assert expected in mode_coverage.table(elsewhere, results, 1)  # a run counts by its settings, wherever it was made
+    other = [replace(task, overrides=(*task.overrides, "schedule.batch_size=7")) for task in tasks]
+    assert mode_coverage.cell(other, results) == "-"
 
 
 def test_the_plan_has_every_method_data_set_and_seed_once(tmp_path: Path) -> None:
@@ -51,14 +58,17 @@ def test_the_command_trains_and_prints(
     name = "packs of 2 (PacGAN's)"
     monkeypatch.setattr(mode_coverage, "METHODS", {name: mode_coverage.METHODS[name]})
     command = ["mode_coverage.py", "--dir", str(tmp_path), "--methods", "pacgan", "--pacgan-steps", "4"]
-    monkeypatch.setattr(sys, "argv", [*command, "--seeds", "1", "--jobs", "2"])
+    kept = ["--results", str(tmp_path / "results.json")]
+    monkeypatch.setattr(sys, "argv", [*command, "--seeds", "1", "--jobs", "2", *kept])
     mode_coverage.main()
     said = capfd.readouterr().out
     assert said.count("(1 runs, 0 whole;") == 2
     assert "7.9±.1 / 95.6±2.0 / .07±.03" in said and f"{name} (4 of 400,000 steps)" in said
-    monkeypatch.setattr(sys, "argv", [*command, "--seeds", "1", "--table"])
+    first = mode_coverage.plan(tmp_path, ["pacgan"], 1, 4)[0].directory
+    shutil.rmtree(first)
+    monkeypatch.setattr(sys, "argv", [*command, "--seeds", "1", *kept])
     mode_coverage.main()
-    assert capfd.readouterr().out == said
+    assert capfd.readouterr().out == said and not first.exists()  # nothing is run again
     monkeypatch.setattr(sys, "argv", [*command, "--seeds", "0"])
     with pytest.raises(UserError, match="--seeds, --jobs and --pacgan-steps must be 1 or more"):
         mode_coverage.main()

@@ -2,10 +2,13 @@
 
 python scripts/reproduce/mode_coverage.py --dir outputs/modes --methods bench recipe --seeds 10 --jobs 2
 python scripts/reproduce/mode_coverage.py --dir outputs/modes --methods pacgan --seeds 4 --pacgan-steps 20000
+python scripts/reproduce/mode_coverage.py --dir outputs/modes --results scripts/reproduce/results/modes.json --table
 
 Each cell is the mean ± standard error over seeds of the last evaluation (2,500 samples, high quality within three
 standard deviations of a mode). Runs are kept in DIR: given again, the command continues what was interrupted and takes
-over what is complete; --table only reads. Rows beside them are the published ones, with the budget each was given.
+over what is complete; --table only reads. --results keeps the scores of complete runs, with all their settings, in a
+file: what stands there isn't run again, so that a table may be made in several sittings and on several machines. Rows
+beside them are the published ones, with the budget each was given.
 """
 
 from __future__ import annotations
@@ -14,15 +17,20 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from runs import train_all
 
 from gan_experiments.analysis.tables import markdown
 from gan_experiments.errors import UserError
+from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.logging.status import State, read_status
+
+Results = Mapping[str, Mapping[str, Any]]
+"""By the name of a run's folder: its overrides and, unless it failed, scores and seconds."""
 
 DATASETS = {"ring": 8, "grid": 25}
 SCORES = ("modes_captured", "high_quality_share", "reverse_kl")
@@ -101,23 +109,40 @@ def slug(name: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name.lower())
 
 
-def cell(tasks: Sequence[Task]) -> str:
-    """Modes / high quality in % / reverse KL, each mean ± standard error, how many runs, and seconds a run."""
-    found, seconds = [], []
-    failed = 0
+def collect(tasks: Sequence[Task], results: Results) -> Results:
+    """The results with those of runs that have ended added; a run counts with the settings that it had."""
+    ended = dict(results)
     for task in tasks:
         status = read_status(task.directory / "status.json")
-        failed += status is not None and status.state is State.FAILED
-        if status is not None and status.state is State.COMPLETED:
-            found.append([float(status.scores[name]["value"]) for name in SCORES])
-            seconds.append(trained_seconds(task.directory))
-    if not found:
+        if status is None or status.state not in (State.COMPLETED, State.FAILED):
+            continue
+        entry: dict[str, Any] = {"overrides": list(task.overrides)}
+        if status.state is State.COMPLETED:
+            entry["scores"] = {name: float(status.scores[name]["value"]) for name in SCORES}
+            entry["seconds"] = trained_seconds(task.directory)
+        ended[task.directory.name] = entry
+    return ended
+
+
+def found(task: Task, results: Results) -> Mapping[str, Any] | None:
+    """What is known of a run: without scores if it failed, None if it isn't known or had other settings."""
+    entry = results.get(task.directory.name)
+    return entry if entry is not None and entry["overrides"] == list(task.overrides) else None
+
+
+def cell(tasks: Sequence[Task], results: Results) -> str:
+    """Modes / high quality in % / reverse KL, each mean ± standard error, how many runs, and seconds a run."""
+    entries = [entry for task in tasks if (entry := found(task, results)) is not None]
+    complete = [entry for entry in entries if "scores" in entry]
+    failed = len(entries) - len(complete)
+    if not complete:
         return f"- ({failed} failed)" if failed else "-"
-    columns = list(zip(*found, strict=True))
+    rows = [[entry["scores"][name] for name in SCORES] for entry in complete]
+    columns = list(zip(*rows, strict=True))
     texts = [error(columns[0], 1, 1), error(columns[1], 100, 1), error(columns[2], 1, 3)]
-    whole = sum(row[0] == DATASETS[tasks[0].data] and row[1] >= 0.9 for row in found)
-    notes = f"{len(found)} runs{f', {failed} failed' if failed else ''}, {whole} whole"
-    return f"{' / '.join(texts)} ({notes}; {statistics.median(seconds):.0f} s)"
+    whole = sum(row[0] == DATASETS[tasks[0].data] and row[1] >= 0.9 for row in rows)
+    notes = f"{len(rows)} runs{f', {failed} failed' if failed else ''}, {whole} whole"
+    return f"{' / '.join(texts)} ({notes}; {statistics.median(entry['seconds'] for entry in complete):.0f} s)"
 
 
 def trained_seconds(directory: Path) -> float:
@@ -134,13 +159,13 @@ def error(values: Sequence[float], scale: float, digits: int) -> str:
     return f"{mean:.{digits}f}±{scale * statistics.stdev(values) / len(values) ** 0.5:.{digits}f}"
 
 
-def table(tasks: Sequence[Task], steps: int) -> str:
+def table(tasks: Sequence[Task], results: Results, steps: int) -> str:
     """A row a method: both data sets, ours and published."""
     rows = []
     for name, method in METHODS.items():
         own = [task for task in tasks if task.method == name]
         if own:
-            cells = [cell([task for task in own if task.data == data]) for data in DATASETS]
+            cells = [cell([task for task in own if task.data == data], results) for data in DATASETS]
             budget = f" ({steps:,} of 400,000 steps)" if method.family == "pacgan" else ""
             rows.append([name + budget, cells[0], method.published[0], cells[1], method.published[1]])
     note = "Modes / % high quality / reverse KL; whole: all modes and 90 % or more; seconds from first to last record."
@@ -156,14 +181,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="number of seeds, from 0 (%(default)s)")
     parser.add_argument("--pacgan-steps", type=int, default=400_000, help="steps of PacGAN's own runs (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each (%(default)s)")
-    parser.add_argument("--table", action="store_true", help="only read the runs there are")
+    parser.add_argument("--results", type=Path, help="a JSON file that keeps what came out")
+    parser.add_argument("--table", action="store_true", help="only read what there is")
     arguments = parser.parse_args()
     if min(arguments.seeds, arguments.jobs, arguments.pacgan_steps) < 1:
         raise UserError("--seeds, --jobs and --pacgan-steps must be 1 or more")
     tasks = plan(arguments.dir, arguments.methods, arguments.seeds, arguments.pacgan_steps)
+    kept = arguments.results is not None and arguments.results.exists()
+    results: Results = json.loads(arguments.results.read_text()) if kept else {}
     if not arguments.table:
-        train_all(tasks, arguments.jobs)
-    print(table(tasks, arguments.pacgan_steps))
+        train_all([task for task in tasks if found(task, results) is None], arguments.jobs)
+    results = collect(tasks, results)
+    if arguments.results is not None:
+        write_atomic(arguments.results, (json.dumps(dict(sorted(results.items())), indent=1) + "\n").encode())
+    print(table(tasks, results, arguments.pacgan_steps))
 
 
 if __name__ == "__main__":
