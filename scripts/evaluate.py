@@ -4,6 +4,8 @@ python scripts/evaluate.py RUN                                          the run'
 python scripts/evaluate.py RUN --metric fid kid --samples 5000 --seed 1 --json scores.json
 python scripts/evaluate.py RUN --checkpoints all                        a row a checkpoint; 1000:5000 for some (steps)
 python scripts/evaluate.py SWEEP --raw                                  a row a run; live weights
+python scripts/evaluate.py RUN --psi 0.7                                truncated; --truncation 0.7 without styles
+python scripts/evaluate.py RUN --statistics standing                    of batch norms: running, standing, batch
 python scripts/evaluate.py images/ --dataset cifar10 --extractor inception
 python scripts/evaluate.py images/ --reference others/ --extractor efficientnet_lite0 --size 64
 python scripts/evaluate.py samples.npz --dataset folder --metric fid dataset.path=photos dataset.size=64
@@ -46,6 +48,11 @@ def parse() -> argparse.Namespace:
     add("--seed", type=int, metavar="S", help="of latents and choices (as in the run)")
     add("--raw", action="store_true", help="live weights rather than their moving average")
     add("--draws", type=int, metavar="K", help="sets of samples; from 2 on scores are their means")
+    add("--statistics", choices=["running", "standing", "batch"], help="of batch norms (as in the run)")
+    add("--truncation", type=float, metavar="T", help="draw components of normal latents again until within +-T")
+    add("--psi", type=float, metavar="P", help="move styles towards the mean style, all the way at 0")
+    add("--cutoff", type=int, metavar="N", help="with --psi: in the first N layers only")
+    add("--centres", type=int, metavar="K", help="with --psi: towards the nearest of K cluster centres")
     add("--checkpoints", metavar="all|FROM:TO", help="score these states of the run (steps)")
     add("--split", choices=["train", "held_out"], default="train", help="the part to compare with (%(default)s)")
     add("--size", type=int, metavar="PIXELS", help="crop folders of images to squares and resize them")
@@ -130,16 +137,24 @@ def provenance(rows: Sequence[Row], names: Sequence[str] | dict[str, Score]) -> 
         scores = [row.scores[name] for row in rows if name in row.scores]
         texts = dict.fromkeys(
             f"held-out real {spell_floor(score)}, real / fake {counts(score)}, {score.dataset}, {network(score)}"
+            f"{making(score)}"
             for score in scores
         )
         yield f"{name}: {'; or '.join(texts)}"
 
 
+def making(score: Score) -> str:
+    """What was done to make samples other than those of training: truncation, and statistics of batch norms."""
+    truncated = "" if score.truncation in ("none", "unknown") else f", {score.truncation}"
+    return truncated + (f", {score.batch_norm} statistics" if score.batch_norm in ("standing", "batch") else "")
+
+
 def origin(row: Row) -> str:
     """Where a target's samples come from, or for stored ones, what they were compared with."""
-    if row.weights != "stored":
-        return f": {row.weights} weights after {row.images:,} images"
     score = next(iter(row.scores.values()), None)
+    if row.weights != "stored":
+        how = "" if score is None else making(score)
+        return f": {row.weights} weights after {row.images:,} images{how}"
     return "" if score is None else f" against {score.dataset} ({score.transform})"
 
 
@@ -160,11 +175,14 @@ def main() -> int:
     target, out, folder = (arguments.pop(name) for name in ("target", "json", "pictures"))
     from gan_experiments.analysis.choices import Choice
     from gan_experiments.analysis.scoring import Scorer
+    from gan_experiments.truncation import TruncationChoice
 
+    truncation = TruncationChoice(*(arguments.pop(name) for name in ("truncation", "psi", "cutoff", "centres")))
     names = {"metric": "metrics", "extractor": "extractors"}
     chosen = {names.get(name, name): value for name, value in arguments.items() if name != "no_labels"}
     rows = []
-    for row in Scorer(Choice(**chosen, labels=not arguments["no_labels"])).score(target):
+    choice = Choice(**chosen, truncation=truncation, labels=not arguments["no_labels"])
+    for row in Scorer(choice).score(target):
         rows.append(row)
         if row.error:
             print(f"evaluate: {row.target}: not scored: {row.error}", file=sys.stderr, flush=True)

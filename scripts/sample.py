@@ -1,53 +1,172 @@
-"""Draw samples from a run: a grid, or one file a sample.
+"""Draw samples from a run: a grid, one file a sample, classes, mixed styles, or ways between latents.
 
 python scripts/sample.py RUN                         RUN/samples/grid-seed0.png, 100 images
 python scripts/sample.py RUN --count 64 --seed 3 --out grid.png
 python scripts/sample.py RUN --count 5000 --out folder/     one PNG an image, or points.csv
 python scripts/sample.py RUN --raw                   the live weights instead of their moving average
+python scripts/sample.py RUN --truncation 0.7        components of normal latents drawn again until within +-0.7
+python scripts/sample.py RUN --psi 0.7 --cutoff 8    styles moved towards the mean one, in the first 8 layers
+python scripts/sample.py RUN --psi 0.5 --centres 64  towards the nearest of 64 cluster centres
+python scripts/sample.py RUN --statistics standing   batch norms with averages over fresh batches; or batch. Those of
+                            training don't fit truncated latents: --truncation 0.5 wants --statistics standing
+python scripts/sample.py RUN --classes               a row a class, the same latents in each; --classes cat 3: these
+python scripts/sample.py RUN --classes --count 100 --out folder/    100 files a class in folder/CLASS
+python scripts/sample.py RUN --mix 4 6               styles of 4 images with coarse, middle, fine ones of 6 others
+python scripts/sample.py RUN --interpolate slerp --steps 8          a row a walk between two latents
+python scripts/sample.py RUN --interpolate slerp --plane            all between four latents
+python scripts/sample.py RUN --interpolate slerp --stops 5 --steps 24 --out walk.gif    or walk.mp4, 9 walks that return
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gan_experiments.errors import UserError
+
+if TYPE_CHECKING:
+    from gan_experiments.inference import TrainedGenerator
+
+FILMS = (".gif", ".mp4")
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="directory of a run")
-    parser.add_argument("--count", type=int, default=100, help="number of samples (100)")
-    parser.add_argument("--seed", type=int, default=0, help="of the latents (0)")
-    parser.add_argument("--raw", action="store_true", help="live weights rather than their moving average")
-    parser.add_argument("--out", type=Path, help="a .png file for a grid, a folder for one file a sample")
+    add = parser.add_argument
+    add("run", type=Path, help="directory of a run")
+    add("--count", type=int, help="samples (100), columns of classes (10), walks (8, in films 9), files a class (100)")
+    add("--seed", type=int, default=0, help="of the latents (0)")
+    add("--raw", action="store_true", help="live weights rather than their moving average")
+    add("--out", type=Path, help="a .png file, a folder for one file a sample, or .gif or .mp4 for walks")
+    add("--truncation", type=float, metavar="T", help="limit of normal latents; smaller is less varied")
+    add("--psi", type=float, metavar="P", help="share of the way from the mean style, 0 to 1")
+    add("--cutoff", type=int, metavar="N", help="with --psi: in the first N layers only")
+    add("--centres", type=int, metavar="K", help="with --psi: cluster centres in place of the mean style")
+    add("--statistics", choices=["running", "standing", "batch"], default="running", help="of batch norms (running)")
+    add("--classes", nargs="*", metavar="CLASS", help="names or numbers; all if none is given")
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--mix", nargs=2, type=int, metavar=("ROWS", "COLUMNS"), help="a sheet of mixed styles")
+    modes.add_argument("--interpolate", choices=["lerp", "slerp"], help="walks: straight, or on arcs (normal latents)")
+    add("--crossovers", nargs=2, type=int, metavar="LAYER", help="first layers of middle and of fine styles (4 8)")
+    add("--steps", type=int, default=8, metavar="N", help="of a walk, from one latent to the next (8)")
+    add("--stops", type=int, default=2, metavar="N", help="latents that a walk passes (2)")
+    add("--plane", action="store_true", help="one sheet between four latents")
+    add("--rate", type=int, default=24, metavar="FPS", help="frames a second of films (24)")
     arguments = parser.parse_args()
-    if arguments.count < 1:
-        parser.error(f"--count {arguments.count}: must be 1 or more")
+    counts = {"count": arguments.count, "steps": arguments.steps, "stops": arguments.stops - 1}
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            least = 2 if name == "stops" else 1
+            parser.error(f"--{name} {getattr(arguments, name)}: must be {least} or more")
+    if arguments.mix and min(arguments.mix) < 1:
+        parser.error("--mix: must be 1 or more rows and columns")
     return arguments
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """UserError for options that don't go together."""
+    film = arguments.out is not None and arguments.out.suffix in FILMS
+    picture = arguments.out is None or arguments.out.suffix == ".png"
+    if film and (arguments.interpolate is None or arguments.plane):
+        raise UserError(f"{arguments.out}: films are of walks; add --interpolate slerp, without --plane")
+    if not (film or picture) and arguments.out.is_file():
+        raise UserError(f"{arguments.out}: is a file; give a folder, or a file ending in .png")
+    if not (film or picture) and (arguments.mix or arguments.interpolate):
+        raise UserError(f"{arguments.out}: a sheet is a .png, and a walk may be a .gif or an .mp4")
+    if arguments.plane and arguments.interpolate is None:
+        raise UserError("--plane is a way to interpolate; add --interpolate slerp")
+    if arguments.crossovers and not arguments.mix:
+        raise UserError("--crossovers are those of --mix; give both")
+    grouped = arguments.mix or arguments.interpolate or (arguments.classes is not None and picture)
+    if grouped and arguments.statistics == "batch":
+        raise UserError("--statistics batch: images of a sheet or walk would depend on those beside them; use standing")
+
+
+def plain(trained: TrainedGenerator, arguments: argparse.Namespace, classes: list[int]) -> str:
+    """Samples as a grid or map, or one file a sample; what they are."""
+    from gan_experiments.pictures import as_pixels, grid, save_png, scatter
+
+    out, names = arguments.out, trained.game.spec.classes
+    count = arguments.count or 100
+    labels: list[int | None] = [*classes] or [None]
+    for label in labels:
+        samples = trained.sample(count, arguments.seed, label=label)
+        folder = out if label is None else out / names[label].replace("/", "-")
+        if out.suffix == ".png":
+            save_png(out, grid(samples) if trained.game.spec.is_image else scatter(samples, samples))
+        elif trained.game.spec.is_image:
+            for place, image in enumerate(samples):
+                save_png(folder / f"{place:06d}.png", as_pixels(image))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            rows = "\n".join(",".join(f"{value:.6g}" for value in point) for point in samples.tolist())
+            (folder / "points.csv").write_text(rows + "\n")
+    return f"{count} samples" + (f" of {len(classes)} classes each" if classes else "")
+
+
+def walks(trained: TrainedGenerator, arguments: argparse.Namespace, classes: list[int]) -> str:
+    """Ways between latents as a sheet or a film; what they are."""
+    from gan_experiments.films import check_film, save_film
+    from gan_experiments.pictures import save_png
+    from gan_experiments.sheets import plane_sheet, walk_frames, walk_rows
+
+    out, steps, way, seed = arguments.out, arguments.steps, arguments.interpolate, arguments.seed
+    if arguments.plane:
+        save_png(out, plane_sheet(trained, steps, way, seed, classes))
+        return f"a plane of {steps + 1}x{steps + 1} images"
+    if out.suffix in FILMS:
+        check_film(out, arguments.rate)
+        count = arguments.count or 9
+        save_film(out, walk_frames(trained, count, arguments.stops, steps, way, seed, classes), arguments.rate)
+    else:
+        count = arguments.count or 8
+        save_png(out, walk_rows(trained, count, arguments.stops, steps, way, seed, classes))
+    return f"{count} walks past {arguments.stops} latents"
+
+
+def sheet(trained: TrainedGenerator, arguments: argparse.Namespace, classes: list[int]) -> str:
+    """A row a class, or mixed styles; what they are."""
+    from gan_experiments.pictures import save_png
+    from gan_experiments.sheets import class_rows, mixing_sheet
+
+    if not arguments.mix:
+        save_png(arguments.out, class_rows(trained, classes, arguments.count or 10, arguments.seed))
+        return f"{len(classes)} classes"
+    rows, columns = arguments.mix
+    crossovers = None if arguments.crossovers is None else tuple(arguments.crossovers)
+    save_png(arguments.out, mixing_sheet(trained, rows, columns, arguments.seed, crossovers, classes))
+    return f"styles of {rows} images mixed with those of {columns}"
 
 
 def main() -> None:
     """Write the samples and say where."""
     arguments = parse()
+    check(arguments)
+    from gan_experiments.batch_statistics import BatchStatistics, Statistics
     from gan_experiments.inference import load_generator
-    from gan_experiments.pictures import as_pixels, grid, save_png, scatter
+    from gan_experiments.sheets import class_numbers
+    from gan_experiments.truncation import TruncationChoice
 
+    choice = TruncationChoice(arguments.truncation, arguments.psi, arguments.cutoff, arguments.centres)
     trained = load_generator(arguments.run, arguments.raw)
-    samples = trained.sample(arguments.count, arguments.seed)
-    out = arguments.out or arguments.run / "samples" / f"grid-seed{arguments.seed}.png"
-    if out.suffix == ".png":
-        save_png(out, grid(samples) if trained.game.spec.is_image else scatter(samples, samples))
-    elif trained.game.spec.is_image:
-        for place, image in enumerate(samples):
-            save_png(out / f"{place:06d}.png", as_pixels(image))
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        rows = "\n".join(",".join(f"{value:.6g}" for value in point) for point in samples.tolist())
-        (out / "points.csv").write_text(rows + "\n")
-    print(f"{out}: {arguments.count} samples, {trained.weights} weights after {trained.images:,} images")
+    classes = [] if arguments.classes is None else class_numbers(trained, arguments.classes)
+    truncation = choice.build(trained.game, trained.runtime.device, arguments.seed)
+    trained = replace(trained, truncation=truncation)
+    kind = "walk" if arguments.interpolate else "mix" if arguments.mix else "classes" if classes else "grid"
+    arguments.out = arguments.out or arguments.run / "samples" / f"{kind}-seed{arguments.seed}.png"
+    files = kind == "classes" and arguments.out.suffix != ".png"
+    make = {"walk": walks, "mix": sheet, "grid": plain, "classes": plain if files else sheet}[kind]
+    statistics = BatchStatistics(Statistics(arguments.statistics), seed=arguments.seed)
+    with statistics.applied(trained.game, trained.runtime, truncation) as norms:
+        said = make(trained, arguments, classes)
+    how = [] if truncation.name == "none" else [truncation.name]
+    how += [f"{norms} statistics"] if norms in ("standing", "batch") else []
+    how.append(f"{trained.weights} weights after {trained.images:,} images")
+    print(f"{arguments.out}: {said}, {', '.join(how)}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from gan_experiments.data import idx, mnist, toy
 from gan_experiments.data.base import Dataset, Spec, Split, to_bytes, to_unit
 from gan_experiments.data.cifar import cifar10
 from gan_experiments.data.sampler import Sampler
+from gan_experiments.data.share import shared
 from gan_experiments.errors import UserError
 
 ALL_BYTES = torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8)
@@ -102,6 +103,45 @@ def test_fingerprint_of_a_dataset_covers_both_splits() -> None:
     moved = unlabelled.to("meta", limit=8 * 60)
     assert moved.fingerprint == unlabelled.fingerprint != one.fingerprint and moved.flip
     assert [part.samples.device.type for part in (moved.train, moved.held_out)] == ["cpu", "meta"]
+
+
+def test_a_share_is_seeded_as_large_of_every_class_and_part_of_larger_ones() -> None:
+    spec, everything = Spec((3, 4, 5), ("a", "b", "c")), images(300)
+    whole = Dataset("whole", spec, everything, images(7), "cropped", flip=True)
+    tenth, again, fifth = shared(whole, 0.1, 5), shared(whole, 0.1, 5), shared(whole, 0.2, 5)
+    assert tenth.train.labels is not None and tenth.train.labels.bincount().tolist() == [10, 10, 10]
+    assert tenth.train.rows is not None and fifth.train.rows is not None
+    rows = tenth.train.rows.tolist()
+    assert rows == sorted(rows) and set(rows) <= set(fifth.train.rows.tolist())
+    assert torch.equal(tenth.train.raw(0, 30), everything.samples[rows])
+    assert tenth.train.labels.tolist() == [row % 3 for row in rows]
+    assert (tenth.held_out, tenth.flip, tenth.name) == (whole.held_out, True, "whole")
+    assert tenth.transform == "cropped; 0.1 of the training samples, seed 5"
+    assert tenth.fingerprint == again.fingerprint != shared(whole, 0.1, 6).fingerprint
+    assert len({data.fingerprint for data in (whole, tenth, fifth)}) == 3
+    assert shared(whole, 1.0) is whole
+
+
+def test_a_share_of_uneven_classes_keeps_every_class_and_of_rows_their_store() -> None:
+    labels = torch.tensor([0] * 90 + [1] * 9 + [2])
+    stored = Split(images(200, labelled=False).samples, labels, rows=torch.arange(100) * 2)
+    part = shared(Dataset("uneven", Spec((3, 4, 5), ("a", "b", "c")), stored, images(7)), 0.1).train
+    assert part.labels is not None and part.labels.bincount().tolist() == [9, 1, 1]
+    assert part.rows is not None and all(row % 2 == 0 for row in part.rows.tolist())
+    assert torch.equal(part.raw(0, 11), stored.samples[part.rows])
+    unlabelled = Dataset("plain", Spec((3, 4, 5)), images(50, labelled=False), images(7, labelled=False))
+    assert len(shared(unlabelled, 0.5).train) == 25 and shared(unlabelled, 0.5).train.labels is None
+    assert shared(unlabelled, 0.5).transform == "0.5 of the training samples, seed 0"
+
+
+def test_shares_of_data_sets() -> None:
+    part, other = mnist.fashion10k(share=0.05), mnist.fashion10k(share=0.05, share_seed=1)
+    assert (len(part.train), len(part.held_out)) == (500, 2000)
+    assert part.train.labels is not None and part.train.labels.bincount().tolist() == [50] * 10
+    assert part.spec.frequencies == (0.1,) * 10 and part.train.fingerprint != other.train.fingerprint
+    for share in (0.0, 1.5, -0.1):
+        with pytest.raises(UserError, match=f"dataset.share is {share}; expected a share .* above 0 and at most 1"):
+            mnist.fashion10k(share=share)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from test_resume import measured, signal_after
 from wandb_reader import read_finished_run, rows
 
 Compose = Callable[..., DictConfig]
-LOSSES = sorted(path.stem for path in (Path(conf_dir()) / "loss").glob("*.yaml"))
+LOSSES = sorted({path.stem for path in (Path(conf_dir()) / "loss").glob("*.yaml")} - {"evidence", "likelihood"})
 
 # constructed histories
 

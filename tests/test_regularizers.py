@@ -247,6 +247,7 @@ def test_historical_averaging_remembers_each_players_moves() -> None:
 REFUSED = {
     ("cr", "points"): "flips and shifts are for images", ("bcr", "points"): "flips and shifts are for images",
     ("pulling_away", "points"): "needs", ("pulling_away", "images"): "needs",
+    ("reconstruction", "points"): "model=fastgan", ("reconstruction", "images"): "model=fastgan",
 }  # fmt: skip
 
 

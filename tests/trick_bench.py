@@ -38,7 +38,10 @@ ZOO = {  # every other model, small; a test holds it complete
     "dirac": ("model=dirac", "schedule=gradient_descent"),
     "linear_quadratic": ("model=linear_quadratic", "schedule=gradient_descent"),
     "tiny": ("model=tiny", "model.generator.latent_dim=3"),
-    "resnet": ("model=resnet", "model.generator.width=2", "model.discriminator.width=2", "model.generator.latent_dim=3"),
+    "sndcgan": ("model=sndcgan", "model.generator.width=1", "model.discriminator.width=1",
+                "model.generator.latent_dim=3"),
+    "resnet": ("model=resnet", "model.generator.width=2", "model.discriminator.width=2",
+               "model.generator.latent_dim=3"),
     "sagan": ("model=sagan", "model.generator.width=2", "model.discriminator.width=2", "model.generator.latent_dim=3"),
     "biggan": ("model=biggan", "model.generator.width=2", "model.discriminator.width=2", "model.generator.latent_dim=4",
                "model.generator.embedding_dim=3"),
@@ -73,7 +76,8 @@ ZOO = {  # every other model, small; a test holds it complete
 APART = {  # models of other games, which refuse tricks that act on samples
     "vae": ("model=vae", "loss=evidence", "model.generator.width=4", "model.encoder.width=4",
             "model.generator.latent_dim=3"),
-    "autoregressive": ("model=autoregressive", "loss=likelihood", "model.generator.width=2", "model.generator.blocks=1"),
+    "autoregressive": ("model=autoregressive", "loss=likelihood", "model.generator.width=2",
+                       "model.generator.blocks=1"),
     "lapgan": ("model=lapgan", "model.coarse_generator.width=4", "model.coarse_discriminator.width=4",
                "model.generator.width=2", "model.discriminator.width=2", "model.coarse_generator.latent_dim=3"),
 }  # fmt: skip
@@ -83,6 +87,7 @@ DATA = {"points": "points", "images": "images", "maxout": "points", "mlp_autoenc
         "dcgan_autoencoder": "images", "dirac": "line", "linear_quadratic": "line", "tiny": "images",
         "resnet": "images", "sagan": "images", "biggan": "images", "biggan_deep": "images",
         "r3gan": "images"}  # fmt: skip
+DATA["sndcgan"] = "images"
 DATA.update({"fastgan": "images", "projected": "images"})
 DATA.update({"stylegan3": "images", "transgan": "larger"})
 DATA.update({"progan": "images", "stylegan": "images", "stylegan2": "images"})

@@ -103,6 +103,7 @@ class SamplesConfig:
 class EvaluationConfig:
     """Scores: how often, on how many generated samples, in which batches, and whether raw weights are scored too.
 
+    `statistics` says which ones batch norms use; standing ones are averages over `standing_batches` fresh batches.
     `cache` is the folder in which what follows from real data alone is kept; None keeps nothing.
     """
 
@@ -112,6 +113,8 @@ class EvaluationConfig:
     reals: int | None = None
     quantise: str = "round"
     draws: int = 1
+    statistics: str = "running"
+    standing_batches: int = 100
     cache: str | None = None
     raw: bool = False
 
@@ -195,7 +198,7 @@ def _check(config: Config) -> None:
         "samples.every": config.samples.every, "samples.count": config.samples.count,
         "evaluation.every": config.evaluation.every, "evaluation.samples": config.evaluation.samples,
         "evaluation.batch_size": config.evaluation.batch_size, "evaluation.draws": config.evaluation.draws,
-        "evaluation.reals": config.evaluation.reals,
+        "evaluation.reals": config.evaluation.reals, "evaluation.standing_batches": config.evaluation.standing_batches,
         "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep, "runtime.threads": runtime.threads,
     }  # fmt: skip

@@ -23,11 +23,13 @@ from gan_experiments.game import Game
 from gan_experiments.observers.ema import Ema
 from gan_experiments.runtime import Runtime
 from gan_experiments.sampling import draw, walk
+from gan_experiments.truncation import NONE, Truncation
 
 
 @dataclass(frozen=True)
 class TrainedGenerator:
-    """A game with trained weights ("ema" or "raw"), its configuration, and how long it had been trained."""
+    """A game with trained weights ("ema" or "raw"), its configuration, how long it had been trained, and the truncation
+    of what is drawn from it."""
 
     game: Game
     settings: Config
@@ -35,19 +37,21 @@ class TrainedGenerator:
     weights: str
     images: int
     step: int
+    truncation: Truncation = NONE
 
-    def draw(self, n: int, generator: torch.Generator) -> Batch:
-        """`n` samples (n, ...), images in [-1, 1]; latents and classes come from `generator`, a CPU one."""
-        return draw(self.game, n, generator, self.runtime)
+    def draw(self, n: int, generator: torch.Generator, classes: Tensor | None = None) -> Batch:
+        """`n` samples (n, ...), images in [-1, 1]; latents, and classes if none are given, come from `generator`."""
+        return draw(self.game, n, generator, self.runtime, classes, self.truncation)
 
     def walk(self, n: int, generator: torch.Generator, epsilon: float, end: bool) -> tuple[Tensor, Tensor]:
         """`n` pairs of samples close to each other in latent space; see sampling.walk."""
-        return walk(self.game, n, generator, self.runtime, epsilon, end)
+        return walk(self.game, n, generator, self.runtime, epsilon, end, self.truncation)
 
-    def sample(self, n: int, seed: int = 0, batch_size: int = 250) -> Tensor:
-        """`n` samples on the CPU; the first ones are the same whatever `n` is."""
+    def sample(self, n: int, seed: int = 0, batch_size: int = 250, label: int | None = None) -> Tensor:
+        """`n` samples on the CPU, all of class number `label` if given; the first ones are the same whatever `n` is."""
+        classes = None if label is None else torch.full((batch_size,), label)
         batches = [
-            self.draw(batch_size, seeding.generator(seed, "sample", place)).samples.cpu()
+            self.draw(batch_size, seeding.generator(seed, "sample", place), classes).samples.cpu()
             for place in range(-(-n // batch_size))
         ]
         return torch.cat(batches)[:n]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -12,22 +12,47 @@ from torch import Tensor
 from gan_experiments.data.base import Batch
 from gan_experiments.game import Game, evaluating
 from gan_experiments.runtime import Runtime, seed_networks
+from gan_experiments.truncation import NONE, Truncation
 
 
-def draw(game: Game, n: int, generator: torch.Generator, runtime: Runtime, classes: Tensor | None = None) -> Batch:
+def draw(
+    game: Game,
+    n: int,
+    generator: torch.Generator,
+    runtime: Runtime,
+    classes: Tensor | None = None,
+    truncation: Truncation = NONE,
+) -> Batch:
     """`n` samples (n, ...) in evaluation mode and the run's precision; latents come from `generator` alone.
 
-    A labelled game is asked for `classes` (n,), by default for classes as frequent as in the data.
+    A labelled game is asked for `classes` (n,), by default for classes as frequent as in the data. With `truncation`
+    samples are nearer to typical ones, from the same latents as without as far as it allows.
 
     What layers draw themselves (noise injection) follows from the generator's state, so that samples can be repeated.
     """
     seed_networks(zlib.crc32(generator.get_state().numpy().tobytes()), runtime.device)
-    latents = game.latents(n, generator).to(runtime.device)
+    latents = game.latents(n, generator)
     if classes is None:
         classes = game.ask(n, generator)
     classes = None if classes is None else classes.to(runtime.device)
+    latents = truncation.latents(latents, generator).to(runtime.device)
     with evaluating(game), runtime.autocast():
-        return Batch(game.sample(latents, classes).float(), classes)
+        return Batch(truncation.sample(game, latents, classes).float(), classes)
+
+
+def alike(
+    game: Game, sets: Iterable[tuple[Tensor, Tensor | None]], runtime: Runtime, truncation: Truncation = NONE
+) -> Iterator[Tensor]:
+    """Samples (n, ...) on the CPU for each set of latents (n, ...) and classes (n,), as `draw` makes them.
+
+    What layers draw themselves is the same for the sets' first samples, for their second ones and so on.
+    """
+    for latents, classes in sets:
+        seed_networks(0, runtime.device)
+        asked = None if classes is None else classes.to(runtime.device)
+        with evaluating(game), runtime.autocast():
+            samples = truncation.sample(game, latents.to(runtime.device), asked).float().cpu()
+        yield samples
 
 
 def by_class(game: Game, n: int) -> Tensor | None:
@@ -36,7 +61,13 @@ def by_class(game: Game, n: int) -> Tensor | None:
 
 
 def walk(
-    game: Game, n: int, generator: torch.Generator, runtime: Runtime, epsilon: float, end: bool
+    game: Game,
+    n: int,
+    generator: torch.Generator,
+    runtime: Runtime,
+    epsilon: float,
+    end: bool,
+    truncation: Truncation = NONE,
 ) -> tuple[Tensor, Tensor]:
     """`n` pairs of samples at t and t + epsilon on the arcs between pairs of latents; t is 0 with `end`, else uniform.
 
@@ -48,11 +79,13 @@ def walk(
     asked = game.ask(n, generator)
     classes = None if asked is None else asked.to(runtime.device)
     t = torch.zeros(n) if end else torch.rand(n, generator=generator)
+    first, second = truncation.latents(first, generator), truncation.latents(second, generator)
     samples = []
     for place in (t.double(), t.double() + epsilon):
         seed_networks(seed, runtime.device)
         with evaluating(game), full_precision():
-            samples.append(game.sample(slerp(first, second, place).to(runtime.device), classes).float())
+            latents = slerp(first, second, place).to(runtime.device)
+            samples.append(truncation.sample(game, latents, classes).float())
     return samples[0], samples[1]
 
 

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_experiments.composition import options
 from gan_experiments.config import Config, composed, conf_dir, plain, typed
 from gan_experiments.errors import UserError
+from gan_experiments.truncation import TruncationChoice
 
 
 @final
@@ -23,7 +24,8 @@ class Choice:
 
     `reference` are real images to compare with, a share `held_out` of which gives floors, or `dataset` an option of
     that group; `split` is the part that samples are compared with. `checkpoints` names states of a run, `raw` its live
-    weights. `size` resizes folders of images, `labels` says whether their classes are used.
+    weights, `truncation` what is done to its samples, `statistics` which ones batch norms use. `size` resizes folders
+    of images, `labels` says whether their classes are used.
     """
 
     metrics: Sequence[str] | None = None
@@ -34,6 +36,8 @@ class Choice:
     seed: int | None = None
     draws: int | None = None
     split: str = "train"
+    statistics: str | None = None
+    truncation: TruncationChoice = TruncationChoice()
     reference: Path | None = None
     held_out: float = 0.1
     size: int | None = None
@@ -79,8 +83,9 @@ class Choice:
 
     def put(self, config: DictConfig) -> None:
         """Set single values; UserError for a key that the configuration lacks, or for one left open."""
-        numbers = {"run.objective": None, "run.seed": self.seed, "evaluation.samples": self.samples}
-        for key, value in {**numbers, "evaluation.draws": self.draws}.items():
+        numbers: dict[str, Any] = {"run.objective": None, "run.seed": self.seed, "evaluation.samples": self.samples}
+        numbers |= {"evaluation.draws": self.draws, "evaluation.statistics": self.statistics}
+        for key, value in numbers.items():
             if value is not None or key == "run.objective":
                 OmegaConf.update(config, key, value, force_add=True)
         for override in self.overrides:

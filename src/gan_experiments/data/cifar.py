@@ -9,17 +9,20 @@ import torch
 
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.data.download import explained
+from gan_experiments.data.share import shared
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def cifar10(root: str, flip: bool = False) -> Dataset:
-    """CIFAR-10 from `root`/cifar-10-batches-py, downloaded there when missing; 50,000 training, 10,000 held-out images.
+def cifar10(root: str, flip: bool = False, share: float = 1.0, share_seed: int = 0) -> Dataset:
+    """CIFAR-10 from `root`/cifar-10-batches-py, downloaded there when missing; 50,000 training images, or a seeded
+    `share` of each class's, and 10,000 held-out images.
 
     Raises UserError when it is missing or broken and can't be downloaded.
     """
     train, held_out = _split(root, train=True), _split(root, train=False)
-    return Dataset("cifar10", Spec((3, 32, 32), CLASSES), train, held_out, flip=flip)
+    whole = Dataset("cifar10", Spec((3, 32, 32), CLASSES), train, held_out, flip=flip)
+    return shared(whole, share, share_seed)
 
 
 def _split(root: str, train: bool) -> Split:

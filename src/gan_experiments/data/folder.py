@@ -12,6 +12,7 @@ from gan_experiments import seeding
 from gan_experiments.data.base import Dataset, Spec, Split, describe_content
 from gan_experiments.data.picture_cache import PictureCache
 from gan_experiments.data.pictures import MODES
+from gan_experiments.data.share import shared
 from gan_experiments.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -29,12 +30,15 @@ def folder(
     on_broken: str = "skip",
     flip: bool = False,
     seed: int = 0,
+    share: float = 1.0,
+    share_seed: int = 0,
 ) -> Dataset:
     """All images below `path`, cropped to their centre square and resized, decoded once into the folder `cache`.
 
     Held out is a seeded share of the images, or the sub-folder `held_out_folder`; training images are the others, or
     those in the sub-folder `train_folder`. Classes are the first folders below `path` (below the sub-folders, where
     given) when every image lies in one and there are at least two; otherwise, or with labels=false, there are none.
+    With `share` below 1 only that share of the training images is used, drawn by `share_seed`, as large of every class.
     Raises UserError for a missing or empty folder, options out of range, and broken images with on_broken=refuse.
     """
     _check(path, size, channels, on_broken)
@@ -49,7 +53,8 @@ def folder(
     samples = torch.from_numpy(array)
     train, held_out_part = (split(samples, part, classes, sidecar.sha256) for part in parts)
     spec = Spec((channels, size, size), classes)
-    return Dataset(Path(path).resolve().name, spec, train, held_out_part, sidecar.transform, flip)
+    whole = Dataset(Path(path).resolve().name, spec, train, held_out_part, sidecar.transform, flip)
+    return shared(whole, share, share_seed)
 
 
 def split(samples: Tensor, part: dict[int, str | None], classes: tuple[str, ...], sha256: str) -> Split:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from gan_experiments.data import idx
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.data.download import explained
+from gan_experiments.data.share import shared
 from gan_experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,32 +40,35 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 TRANSFORM = "28x28 padded with 0 to 32x32"
 
 
-def fashion10k(flip: bool = False) -> Dataset:
-    """10,000 training and 2,000 held-out images of Fashion-MNIST, equally many a class, embedded in the package."""
+def fashion10k(flip: bool = False, share: float = 1.0, share_seed: int = 0) -> Dataset:
+    """10,000 training and 2,000 held-out images of Fashion-MNIST, equally many a class, embedded in the package.
+
+    `share` below 1 takes a seeded share of each class's training images, here and in the other sets.
+    """
     asset = resources.files("gan_experiments") / "assets" / "fashion10k.npz"
     try:
         with asset.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {part: archive[part] for part in idx.FILES}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{asset}: can't be read ({error}); reinstall the package, it ships this file") from error
-    return assemble("fashion10k", FASHION_CLASSES, arrays, flip)
+    return shared(assemble("fashion10k", FASHION_CLASSES, arrays, flip), share, share_seed)
 
 
-def fashion_mnist(root: str, flip: bool = False) -> Dataset:
+def fashion_mnist(root: str, flip: bool = False, share: float = 1.0, share_seed: int = 0) -> Dataset:
     """All of Fashion-MNIST, from `root`/FashionMNIST/raw, `root`, Debian's package, or else downloaded into `root`."""
     from torchvision.datasets import FashionMNIST
 
     folders = [Path(root) / "FashionMNIST" / "raw", Path(root), DEBIAN_FOLDER]
     arrays = official(FashionMNIST, folders, root, idx.FASHION_MNIST_MD5)
-    return assemble("fashion_mnist", FASHION_CLASSES, arrays, flip)
+    return shared(assemble("fashion_mnist", FASHION_CLASSES, arrays, flip), share, share_seed)
 
 
-def mnist(root: str, flip: bool = False) -> Dataset:
+def mnist(root: str, flip: bool = False, share: float = 1.0, share_seed: int = 0) -> Dataset:
     """All of MNIST, from `root`/MNIST/raw or else downloaded there."""
     from torchvision.datasets import MNIST
 
     arrays = official(MNIST, [Path(root) / "MNIST" / "raw"], root, idx.MNIST_MD5)
-    return assemble("mnist", DIGITS, arrays, flip)
+    return shared(assemble("mnist", DIGITS, arrays, flip), share, share_seed)
 
 
 def official(source: type[MNIST], folders: list[Path], root: str, md5: dict[str, str]) -> dict[str, NDArray[np.uint8]]:

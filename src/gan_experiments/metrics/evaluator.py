@@ -117,13 +117,21 @@ class Evaluator:
         return [*self.floors(), *own]
 
     def evaluate(
-        self, source: Draw | Split, weights: str, images: int, step: int, walk: Walk | None = None
+        self,
+        source: Draw | Split,
+        weights: str,
+        images: int,
+        step: int,
+        walk: Walk | None = None,
+        *,
+        batch_norm: str = "none",
+        truncation: str = "none",
     ) -> dict[str, Score]:
         """The scores by name of samples from `source`: draws of a generator, or samples stored in a split.
 
         The generator's `weights` ("ema" or "raw") have seen `images` in `step` steps; `walk` is for metrics of its
-        latent space. Raises NonFinite when samples are NaN or infinite, UserError when they have the wrong shape, are
-        too few, or lack what a metric needs.
+        latent space. `batch_norm` and `truncation` are put on record. Raises NonFinite when samples are NaN or
+        infinite, UserError when they have the wrong shape, are too few, or lack what a metric needs.
         """
         if not self.metrics:
             return {}
@@ -140,6 +148,8 @@ class Evaluator:
             "data_fingerprint": self.dataset.fingerprint,
             "transform": self.dataset.transform,
             "quantise": self._bytes_by(source),
+            "batch_norm": batch_norm,
+            "truncation": truncation,
             "weights": weights,
             "images": images,
             "step": step,

@@ -13,8 +13,10 @@ class Score:
     real data where the metric itself defines one; None where there is no such number. `error` is a standard deviation
     or error, obtained as `error_from` says; `interval` is a 95 % interval, obtained as `interval_from` says. `draws`
     sets of `n_fake` samples were scored. `weights` are the generator's: "ema" or "raw". `images` counts the images seen
-    in training. `quantise` says how samples became bytes: "round", "truncate",
-    "stored" as they were, or "none". `n_real` is 0 where reals play no part. `seconds` is the whole evaluation's time.
+    in training. `quantise` says how samples became bytes: "round", "truncate", "stored" as they were, or "none".
+    `batch_norm` says which statistics were used in generating: "running", "standing", "batch", or "none" without batch
+    norms, and `truncation` how samples were truncated, or "none"; both are "unknown" of stored samples. `n_real` is 0
+    where reals play no part. `seconds` is the whole evaluation's time.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Score:
     data_fingerprint: str
     transform: str
     quantise: str
+    batch_norm: str
+    truncation: str
     extractor: str
     extractor_sha256: str
     resize: str

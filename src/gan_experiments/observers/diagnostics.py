@@ -77,7 +77,7 @@ class Diagnostics(Observer):
         if not (trainer.passed(self.every) or trainer.finished):
             return
         with trainer.aside(), buffers_kept(trainer.game):
-            judged = JUDGED <= trainer.game.deals()
+            judged = JUDGED.issubset(trainer.game.deals())
             values = (self.verdicts(trainer) if judged else self.likelihoods(trainer)) | self.varieties(trainer)
             if self.singular_values:
                 values |= singular_values(trainer, self.singular_values)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_experiments.batch_statistics import RUNNING, BatchStatistics
 from gan_experiments.data.base import Batch
 from gan_experiments.logging.logger import Logger
 from gan_experiments.logging.progress import Progress
@@ -27,7 +28,10 @@ log = logging.getLogger(__name__)
 
 
 class Evaluation(Observer):
-    """Every `every` images and at the end: all metrics for the averaged weights and, with `raw`, for the live ones."""
+    """Every `every` images and at the end: all metrics for the averaged weights and, with `raw`, for the live ones.
+
+    Batch norms use the `statistics` chosen, and have their own back afterwards.
+    """
 
     def __init__(
         self,
@@ -40,9 +44,11 @@ class Evaluation(Observer):
         logger: Logger,
         progress: Progress,
         status: Status,
+        statistics: BatchStatistics = RUNNING,
     ) -> None:
         self.every, self.raw, self.evaluator, self.ema, self.folder = every, raw, evaluator, ema, folder
         self.records, self.logger, self.progress, self.status = records, logger, progress, status
+        self.statistics = statistics
 
     def after_step(self, trainer: Trainer) -> None:
         """Score, record and say it, when it is time."""
@@ -72,8 +78,9 @@ class Evaluation(Observer):
         with ExitStack() as stack:
             if averaged:
                 stack.enter_context(self.ema.applied())
-            weights = "ema" if averaged else "raw"
-            return self.evaluator.evaluate(samples, weights, trainer.images, trainer.step_count, pairs)
+            norms = stack.enter_context(self.statistics.applied(trainer.game, trainer.runtime))
+            facts = ("ema" if averaged else "raw", trainer.images, trainer.step_count)
+            return self.evaluator.evaluate(samples, *facts, pairs, batch_norm=norms)
 
     def show(self, pictures: Mapping[str, Tensor], images: int) -> None:
         """Save the metrics' pictures beside the sample grids, and put them on the dashboard."""

@@ -1,3 +1,0 @@
-from gan_experiments.games.unconditional import UnconditionalGame as ConditionalGame
-
-__all__ = ["ConditionalGame"]
