@@ -94,8 +94,8 @@ def widen_head(network: nn.Module, make: Callable[[int], BatchStatistic], what: 
     last = layers[-1]
     if not isinstance(last, nn.Linear):
         raise UserError(
-            f"{what} widens the linear map at the end of a discriminator's head, here a {type(last).__name__}; leave out "
-            "what has replaced it"
+            f"{what} widens the linear map at the end of a discriminator's head, here a {type(last).__name__}; "
+            "leave out what has replaced it"
         )
     statistic = make(last.in_features)
     network.head = nn.Sequential(*layers[:-1], statistic, widened(last, statistic.extra))
