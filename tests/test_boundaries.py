@@ -14,7 +14,8 @@ from gan_experiments.game import Verdict
 from gan_experiments.objectives.adversarial import Loss
 from gan_experiments.observers.diagnostics import limit
 
-LOSSES = sorted(path.stem for path in (Path(conf_dir()) / "loss").glob("*.yaml"))
+ALONE = {"evidence", "likelihood"}  # without a discriminator
+LOSSES = sorted({path.stem for path in (Path(conf_dir()) / "loss").glob("*.yaml")} - ALONE)
 NONE = {"wasserstein", "softmax", "dual_contrastive", "ebgan", "began"}
 
 

@@ -32,7 +32,7 @@ def test_help_names_groups_options_and_examples_without_torch(tmp_path: Path) ->
     done = gan_train("--help", cwd=tmp_path, code=NO_TORCH)
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())
-    for word in ("hinge, least_squares, minimax", "experiment: dirac, grid", "run.dir=", "-m loss=", "Examples",
+    for word in ("hinge, least_squares, likelihood", "dcgan_cifar10, dirac", "run.dir=", "-m loss=", "Examples",
                  "Tricks ada augmentation whose"):  # fmt: skip
         assert word in said
     (tmp_path / "mine" / "loss").mkdir(parents=True)
@@ -50,7 +50,7 @@ def test_help_names_groups_options_and_examples_without_torch(tmp_path: Path) ->
         (["lossy=hinge"], "lossy"),
         (["loss"], "loss"),
         (["regularizer=r3"], "Could not find 'regularizer/r3'"),
-        (["experiment=rign"], "Could not find 'experiment/rign' Available options in 'experiment': dirac"),
+        (["experiment=rign"], "Could not find 'experiment/rign' Available options in 'experiment': acgan"),
     ],
 )
 def test_wrong_options_are_one_line_without_torch(arguments: list[str], said: str, tmp_path: Path) -> None:

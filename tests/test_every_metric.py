@@ -102,7 +102,7 @@ def show(metric: AnyMetric, data: Dataset, fakes: Split, size: int) -> None:
 def same(first: list[Reading], second: list[Reading]) -> bool:
     """Whether values agree, to the rounding of sums in another order."""
     return [r.name for r in first] == [r.name for r in second] and all(
-        math.isclose(a.value, b.value, rel_tol=1e-5, abs_tol=1e-6) for a, b in zip(first, second, strict=True)
+        math.isclose(a.value, b.value, rel_tol=1e-5, abs_tol=1e-5) for a, b in zip(first, second, strict=True)
     )
 
 

@@ -453,7 +453,7 @@ class Linear(Game):
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
         return torch.randn(n, self.matrix.shape[1], generator=generator)
 
-    def sample(self, latents: Tensor) -> Tensor:
+    def sample(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
         flat = latents @ self.matrix.T + self.noisy * torch.randn(len(latents), len(self.matrix))
         return flat.view(-1, 1, 16, 16)
 

@@ -247,6 +247,9 @@ def test_historical_averaging_remembers_each_players_moves() -> None:
 REFUSED = {
     ("cr", "points"): "flips and shifts are for images", ("bcr", "points"): "flips and shifts are for images",
     ("pulling_away", "points"): "needs", ("pulling_away", "images"): "needs",
+    **{(name, kind): said for name, said in (("mutual_information", "needs codes"), ("path_length", "needs styles"),
+                                             ("supervision", "needs classes")) for kind in ("points", "images")},
+    ("rotation", "points"): "quarter turns are for square images",
     ("reconstruction", "points"): "model=fastgan", ("reconstruction", "images"): "model=fastgan",
 }  # fmt: skip
 

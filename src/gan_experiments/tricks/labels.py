@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -62,7 +63,7 @@ class ClassHead(Trick):
                 raise UserError(f"trick {self.name}: the discriminator's head ends in {type(last).__name__} already")
             wider = resized(last, last.in_features, len(spec.classes))
             # With equal class logits of -log k the sum is that of a single logit of 0: undecided, as without classes.
-            nn.init.constant_(wider.bias, -float(torch.tensor(len(spec.classes)).log()))
+            wider.bias = nn.Parameter(torch.full((len(spec.classes),), -math.log(len(spec.classes))))
             inner.head = nn.Sequential(*layers[:-1], normalised_as(last, wider))
             return ClassifyingDiscriminator(network, len(spec.classes))
 
