@@ -86,7 +86,7 @@ def test_who_is_not_told_says_so_in_one_line() -> None:
         layer(torch.randn(4, 2))
 
 
-def game(**norm: str) -> UnconditionalGame:
+def game() -> UnconditionalGame:
     tricks = [ConditionalNorm(), ProjectionHead()]
     tricks[0].name, tricks[1].name = "batch_norm", "projection"
     torch.manual_seed(0)
