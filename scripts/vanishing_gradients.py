@@ -30,7 +30,7 @@ from gan_experiments.assembly import build_game, build_trainer
 from gan_experiments.config import build, conf_dir, register, typed
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.games.unconditional import UnconditionalGame
+from gan_experiments.games.noise import NoiseGame
 from gan_experiments.objectives.adversarial import Adversarial, Loss, Minimax, NonSaturating
 from gan_experiments.runtime import Runtime
 from gan_experiments.trainer import Trainer
@@ -70,7 +70,7 @@ def make_trainers(overrides: Sequence[str]) -> tuple[Runtime, Trainer, Trainer]:
     trainers = []
     for _ in range(2):
         game = build_game(settings, dataset.spec)
-        if not isinstance(game, UnconditionalGame):
+        if not isinstance(game, NoiseGame):
             raise UserError(f"model: {type(game).__name__} has more than a generator and a discriminator")
         runtime.place(game)
         trainers.append(build_trainer(settings, game, dataset, runtime)[0])

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import count_parameters
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.attention import SelfAttention
 from gan_experiments.networks.biggan import (
     BigGANDiscriminator,

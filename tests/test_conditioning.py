@@ -21,8 +21,9 @@ from gan_experiments.composition import check_tricks
 from gan_experiments.config import build, conf_dir, typed
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.errors import UserError
-from gan_experiments.game import Deal, count_parameters
-from gan_experiments.games.unconditional import UnconditionalGame
+from gan_experiments.game import Deal
+from gan_experiments.games.noise import NoiseGame
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.conditional import ConditionalBatchNorm, LabelMaps, Projection
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.equalised import EqualLinear
@@ -86,11 +87,11 @@ def test_who_is_not_told_says_so_in_one_line() -> None:
         layer(torch.randn(4, 2))
 
 
-def game() -> UnconditionalGame:
+def game() -> NoiseGame:
     tricks = [ConditionalNorm(), ProjectionHead()]
     tricks[0].name, tricks[1].name = "batch_norm", "projection"
     torch.manual_seed(0)
-    return UnconditionalGame(
+    return NoiseGame(
         SPEC, partial(DCGANGenerator, latent_dim=3, width=4), partial(DCGANDiscriminator, width=4), tricks=tricks
     )
 
@@ -147,12 +148,12 @@ def test_each_sample_set_is_judged_with_its_own_classes() -> None:
 def test_one_hot_and_planes_are_wider_first_layers() -> None:
     one_hot, planes = OneHot(), Planes()
     one_hot.name, planes.name = "one_hot", "planes"
-    own = UnconditionalGame(
+    own = NoiseGame(
         Spec((2,), tuple("abc")),
         partial(MLPGenerator, latent_dim=4, hidden=[5]), partial(MLPDiscriminator, hidden=[6]),
         tricks=[one_hot, planes],
     )  # fmt: skip
-    plain = UnconditionalGame(
+    plain = NoiseGame(
         Spec((2,)), partial(MLPGenerator, latent_dim=4, hidden=[5]), partial(MLPDiscriminator, hidden=[6])
     )
     assert count_parameters(own.generator) - count_parameters(plain.generator) == 3 * 5
@@ -223,7 +224,7 @@ def test_data_without_classes_are_refused() -> None:
     norm = ConditionalNorm()
     norm.name = "batch_norm"
     with pytest.raises(UserError, match="needs labelled data of two or more classes"):
-        UnconditionalGame(Spec((1, 8, 8)), partial(DCGANGenerator, width=4), DCGANDiscriminator, tricks=[norm])
+        NoiseGame(Spec((1, 8, 8)), partial(DCGANGenerator, width=4), DCGANDiscriminator, tricks=[norm])
 
 
 def test_wider_maps_keep_their_kind_and_what_they_did() -> None:

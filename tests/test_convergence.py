@@ -40,7 +40,7 @@ from gan_experiments.data.base import Dataset, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.experiment import run
 from gan_experiments.game import Term
-from gan_experiments.games.unconditional import UnconditionalGame
+from gan_experiments.games.noise import NoiseGame
 from gan_experiments.logging.logger import NoLogger
 from gan_experiments.logging.records import Records, read_records
 from gan_experiments.networks.dirac import DiracDiscriminator, DiracGenerator, QuadraticDiscriminator, ScalingGenerator
@@ -67,7 +67,7 @@ SIGMA = 1.3
 POINT = toy.point(10, 10)
 
 
-def train(game: UnconditionalGame, data: Dataset, loss: Loss, terms: Sequence[Term] = (), h: float = 0.2,
+def train(game: NoiseGame, data: Dataset, loss: Loss, terms: Sequence[Term] = (), h: float = 0.2,
           order: Sequence[str] = D_FIRST, moves: int = 1, together: bool = False, steps: int = 500,
           observers: Sequence[Observer] = (), batch: int = 1) -> Trainer:  # fmt: skip
     players = []
@@ -83,14 +83,14 @@ def dirac(loss: Loss, *terms: Term, start: float = 1.0, tricks: Sequence[Trick] 
     """From (psi, theta) = (-start, start): our logits are larger for real, the paper's for generated samples."""
     for place, part in enumerate([*terms, *tricks]):
         part.name = f"{place} {type(part).__name__}"
-    game = UnconditionalGame(
+    game = NoiseGame(
         Spec((1,)), lambda spec: DiracGenerator(spec, start), lambda spec: DiracDiscriminator(spec, -start), tricks
     )
     return train(game, POINT, loss, terms, **settings)
 
 
 def lq(loss: Loss, *terms: Term, sigma: float = SIGMA) -> Field:
-    game = UnconditionalGame(Spec((1,)), ScalingGenerator, QuadraticDiscriminator)
+    game = NoiseGame(Spec((1,)), ScalingGenerator, QuadraticDiscriminator)
     return Field(train(game, exact_gaussian(sigma), loss, terms, batch=6), quadrature(1.0))
 
 
@@ -367,13 +367,13 @@ def test_a_run_records_every_weight_after_every_step(composed: Callable[..., Dic
 
 
 def test_networks_of_many_weights_are_not_recorded_one_by_one(tmp_path: Path) -> None:
-    small = UnconditionalGame(Spec((3,)), DiracGenerator, DiracDiscriminator)
+    small = NoiseGame(Spec((3,)), DiracGenerator, DiracDiscriminator)
     observer = Trajectory(small, Records(tmp_path / "a.jsonl"), NoLogger())
     assert observer.start == {f"discriminator/psi.{n}": -1.0 for n in range(3)} | {
         f"generator/theta.{n}": 1.0 for n in range(3)
     }
     observer.records.close()
-    large = UnconditionalGame(Spec((2,)), lambda s: MLPGenerator(s, 2, [4]), lambda s: MLPDiscriminator(s, [4]))
+    large = NoiseGame(Spec((2,)), lambda s: MLPGenerator(s, 2, [4]), lambda s: MLPDiscriminator(s, [4]))
     records = Records(tmp_path / "b.jsonl")
     with pytest.raises(UserError, match="log.parameters=true: discriminator has 17 weights; at most 16"):
         Trajectory(large, records, NoLogger())

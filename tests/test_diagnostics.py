@@ -17,7 +17,7 @@ from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.errors import UserError
 from gan_experiments.experiment import run
 from gan_experiments.game import Verdict
-from gan_experiments.games.unconditional import UnconditionalGame
+from gan_experiments.games.noise import NoiseGame
 from gan_experiments.logging.records import read_records
 from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.networks.dirac import DiracDiscriminator, ScalingGenerator
@@ -64,7 +64,7 @@ def measured(
     **options: Any,
 ) -> dict[str, float]:
     """The diagnostics of one step in which nobody learns."""
-    game = UnconditionalGame(Spec(tuple(train.shape[1:])), generator, discriminator)
+    game = NoiseGame(Spec(tuple(train.shape[1:])), generator, discriminator)
     players = [
         Player(name, modules, TunedOptimizer(torch.optim.SGD, [*modules[0].parameters()], {"lr": 0.0}, name),
                [Adversarial(loss or NonSaturating(), name)])
@@ -115,7 +115,7 @@ def test_variety_is_the_mean_distance_of_pairs_beside_that_of_data() -> None:
 
 def test_variety_is_measured_at_the_same_latents_every_time() -> None:
     train = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
-    game = UnconditionalGame(Spec((2,)), lambda s: ScalingGenerator(s, 1.0), DiracDiscriminator)
+    game = NoiseGame(Spec((2,)), lambda s: ScalingGenerator(s, 1.0), DiracDiscriminator)
     players = [
         Player(name, modules, TunedOptimizer(torch.optim.SGD, [*modules[0].parameters()], {"lr": 0.0}, name),
                [Adversarial(NonSaturating(), name)])

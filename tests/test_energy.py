@@ -306,7 +306,7 @@ def test_an_ordinary_discriminator_is_refused(line: str, what: str, who: str, co
     settings = typed(composed("model=mlp", line))
     game = build_game(settings, Spec((2,)))
     remedy = f"{who}set model=dcgan_autoencoder .images. or model=mlp_autoencoder"
-    with pytest.raises(UserError, match=f"needs {what}, which UnconditionalGame does not deal.*{remedy}") as error:
+    with pytest.raises(UserError, match=f"needs {what}, which NoiseGame does not deal.*{remedy}") as error:
         check_needs(game, build_terms(settings)[0])
     assert "\n" not in str(error.value)
     settings = typed(composed("model=mlp_autoencoder", line))

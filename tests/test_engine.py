@@ -14,7 +14,7 @@ from gan_experiments.curves import Linear
 from gan_experiments.data.base import Batch, Spec, Split
 from gan_experiments.errors import NonFinite, UserError
 from gan_experiments.game import Game, Round, Term, Verdict
-from gan_experiments.games.unconditional import UnconditionalGame
+from gan_experiments.games.noise import NoiseGame
 from gan_experiments.meter import Meter
 from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -32,17 +32,17 @@ FLOAT32 = Runtime(torch.device("cpu"), "float32", False, 1, False, True)
 BATCH = 8
 
 
-def points_game() -> UnconditionalGame:
+def points_game() -> NoiseGame:
     torch.manual_seed(3)
     spec = Spec((2,))
-    return UnconditionalGame(spec, lambda s: MLPGenerator(s, 4, [16]), lambda s: MLPDiscriminator(s, [16]))
+    return NoiseGame(spec, lambda s: MLPGenerator(s, 4, [16]), lambda s: MLPDiscriminator(s, [16]))
 
 
-def image_game() -> UnconditionalGame:
+def image_game() -> NoiseGame:
     """With batch norm on both sides, where an extra forward pass would leave a trace."""
     torch.manual_seed(3)
     spec = Spec((1, 8, 8))
-    return UnconditionalGame(spec, lambda s: DCGANGenerator(s, 4, 4), lambda s: DCGANDiscriminator(s, 4, norm="batch"))
+    return NoiseGame(spec, lambda s: DCGANGenerator(s, 4, 4), lambda s: DCGANDiscriminator(s, 4, norm="batch"))
 
 
 def data(game: Game) -> Split:
@@ -53,7 +53,7 @@ def data(game: Game) -> Split:
 
 
 def make_trainer(
-    game: UnconditionalGame,
+    game: NoiseGame,
     extra: Sequence[Term] = (),
     observers: Sequence[Observer] = (),
     loss: Loss | None = None,
@@ -173,7 +173,7 @@ class NeedsLabels(Term):
 
 
 def test_an_unmet_need_is_refused_at_build_with_names() -> None:
-    with pytest.raises(UserError, match=r"generator/info \(NeedsCode\) needs code, which UnconditionalGame does not"):
+    with pytest.raises(UserError, match=r"generator/info \(NeedsCode\) needs code, which NoiseGame does not"):
         make_trainer(points_game(), [named(NeedsCode("generator"), "info")])
     with pytest.raises(UserError, match="needs labels"):
         make_trainer(points_game(), [named(NeedsLabels("discriminator"), "aux")])
@@ -191,12 +191,12 @@ class Curious(Term):
         return round.real.logits.mean() + round.judge(round.interpolates, "interpolates").logits.mean() + noise.sum()
 
 
-def normalised_game() -> UnconditionalGame:
+def normalised_game() -> NoiseGame:
     """Spectrally normalised, where reading a weight in training mode would move its power iteration."""
     torch.manual_seed(3)
     sizes = {"latent_dim": 4, "width": 4, "spectral_norm": True}
     spec = Spec((1, 8, 8))
-    return UnconditionalGame(
+    return NoiseGame(
         spec, lambda s: DCGANGenerator(s, **sizes), lambda s: DCGANDiscriminator(s, 4, norm="none", spectral_norm=True)
     )
 
@@ -447,7 +447,7 @@ class Fixed(nn.Module):
 
 @pytest.mark.parametrize("fooled", [False, True])
 def test_diagnostics_tell_training_held_out_and_generated_samples_apart(fooled: bool) -> None:
-    game = UnconditionalGame(Spec((2,)), lambda s: Fixed(fooled), lambda s: Threshold())
+    game = NoiseGame(Spec((2,)), lambda s: Fixed(fooled), lambda s: Threshold())
     held_out = Split(torch.tensor([[-1.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0]]))
     trainer = make_trainer(game, optimizer={"lr": 0.0})
     trainer.data = Split(torch.tensor([[1.0, 0.0]]).repeat(64, 1))

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import Verdict, count_parameters
+from gan_experiments.game import Verdict
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.fastgan import (
     Decoder,
     Excitation,

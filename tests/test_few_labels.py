@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from gan_experiments.data.base import Spec, Split
 from gan_experiments.errors import UserError
-from gan_experiments.game import count_parameters
 from gan_experiments.games.few_labels import FewLabelsGame
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.biggan import BigGANDiscriminator, BigGANGenerator
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.informed import Informed

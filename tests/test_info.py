@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.errors import UserError
 from gan_experiments.experiment import run
-from gan_experiments.game import Deal, Verdict, count_parameters
+from gan_experiments.game import Deal, Verdict
 from gan_experiments.games.info import InfoGame, Layout
+from gan_experiments.games.noise import NoiseGame
 from gan_experiments.games.traversal import sheets
-from gan_experiments.games.unconditional import UnconditionalGame
 from gan_experiments.metrics.code_accuracy import CodeAccuracy, best_matching
 from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.bodies import body_output
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.infogan import InfoGANDiscriminator, InfoGANGenerator
@@ -221,7 +222,7 @@ def test_the_body_cant_learn_from_samples_that_were_replaced() -> None:
 
 
 def test_unconditional_games_deal_no_codes() -> None:
-    game = UnconditionalGame(SPEC, partial(DCGANGenerator, width=4), partial(DCGANDiscriminator, width=4))
+    game = NoiseGame(SPEC, partial(DCGANGenerator, width=4), partial(DCGANDiscriminator, width=4))
     with pytest.raises(UserError, match="needs codes, guess.*model=infogan deals codes"):
         trainer_of(game)  # type: ignore[arg-type]
 
@@ -355,10 +356,8 @@ def test_code_accuracy_says_what_it_needs() -> None:
     metric.update(Features(torch.zeros(1, 1)), real=False)
     with pytest.raises(UserError, match="asks a run's networks; stored images have none"):
         metric.compute()
-    with pytest.raises(UserError, match="UnconditionalGame has 0 such codes; set model=infogan"):
-        metric.meet(
-            UnconditionalGame(SPEC, partial(DCGANGenerator, width=2), partial(DCGANDiscriminator, width=2)), FLOAT32
-        )
+    with pytest.raises(UserError, match="NoiseGame has 0 such codes; set model=infogan"):
+        metric.meet(NoiseGame(SPEC, partial(DCGANGenerator, width=2), partial(DCGANDiscriminator, width=2)), FLOAT32)
     with pytest.raises(UserError, match="categorical code 1, but InfoGame has 1"):
         CodeAccuracy(code=1).meet(painted(True), FLOAT32)
     with pytest.raises(UserError, match="needs a classifier"):
@@ -401,7 +400,7 @@ def test_a_run_writes_sheets_and_scores_its_codes(
     monkeypatch.setattr(sys, "argv", ["traverse.py", str(tmp_path / "plain")])
     with pytest.raises(UserError, match="its latents have no codes to sweep"):
         traverse.main()
-    with pytest.raises(UserError, match="code_accuracy reads categorical code 0, but UnconditionalGame"):
+    with pytest.raises(UserError, match="code_accuracy reads categorical code 0, but NoiseGame"):
         run(composed("model=tiny", "metric=[code_accuracy]", "logger=none"), tmp_path / "other")
 
 

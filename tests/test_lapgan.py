@@ -16,8 +16,9 @@ from gan_experiments.assembly import build_game, build_trainer
 from gan_experiments.config import typed
 from gan_experiments.data.base import Batch, Dataset, Spec, Split
 from gan_experiments.errors import UserError
-from gan_experiments.game import Deal, count_parameters
+from gan_experiments.game import Deal
 from gan_experiments.games.lapgan import LaplacianGame, Level, LevelRound, RefiningRound
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks import lapgan
 from gan_experiments.networks.lapgan import doubled, halved
 from gan_experiments.objectives.adversarial import Adversarial, NonSaturating

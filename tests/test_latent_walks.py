@@ -227,7 +227,7 @@ def test_points_have_no_sheets_and_plain_generators_no_styles() -> None:
     for make in (partial(walk_rows, made, 2, 2, 2, "lerp", 0), partial(class_rows, made, [0], 2, 0)):
         with pytest.raises(UserError, match="this run makes points"):
             make()
-    with pytest.raises(UserError, match="^mixing: this UnconditionalGame has no styles"):
+    with pytest.raises(UserError, match="^mixing: this NoiseGame has no styles"):
         mixing_sheet(made, 1, 1, 0)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import count_parameters
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
 

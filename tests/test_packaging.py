@@ -119,7 +119,7 @@ def test_the_installed_command_is_the_wheels(installed: Path, tmp_path: Path) ->
     assert Path(file).is_relative_to(installed.parent)
     assert not any(Path(entry).resolve().is_relative_to(ROOT / "src") for entry in path if entry)
     shown = python("--cfg", "job", cwd=tmp_path, interpreter=installed / "gan-train")
-    assert "gan_experiments.games.unconditional.UnconditionalGame" in shown
+    assert "gan_experiments.games.noise.NoiseGame" in shown
     assert "gan_experiments.objectives.adversarial.NonSaturating" in shown
     assert not any(tmp_path.iterdir())
 

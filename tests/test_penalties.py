@@ -12,7 +12,7 @@ from gan_experiments.config import build_named
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Round, Term, Verdict
-from gan_experiments.games.unconditional import UnconditionalGame, UnconditionalRound
+from gan_experiments.games.noise import NoiseGame, NoiseRound
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_experiments.objectives.penalties import R1, R2, GradientPenalty, MaxGradient
 from given import configured
@@ -110,10 +110,10 @@ def test_options_at_linear_discriminators(option: str, steep: float, flat: float
     assert value(term, linear(0.3, 0.4)) == pytest.approx(flat, rel=1e-4, abs=1e-9)
 
 
-def sets(n: int, point: float) -> UnconditionalRound:
+def sets(n: int, point: float) -> NoiseRound:
     """A round of `n` real samples N(0, 9) and generated ones all at `point`."""
     spec = Spec((1,))
-    game = UnconditionalGame(spec, lambda s: MLPGenerator(s, 1, [2]), lambda s: MLPDiscriminator(s, [2]))
+    game = NoiseGame(spec, lambda s: MLPGenerator(s, 1, [2]), lambda s: MLPDiscriminator(s, [2]))
     with torch.no_grad():
         for parameter in game.generator.parameters():
             parameter.zero_()

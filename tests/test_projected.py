@@ -20,8 +20,9 @@ from gan_experiments.assembly import build_game, build_trainer
 from gan_experiments.config import build, conf_dir, typed
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import Deal, Verdict, count_parameters
-from gan_experiments.games.unconditional import UnconditionalGame
+from gan_experiments.game import Deal, Verdict
+from gan_experiments.games.noise import NoiseGame
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.dcgan import DCGANGenerator
 from gan_experiments.networks.features import EfficientNetLite0, Frozen, Standardised, Torchvision, freeze
 from gan_experiments.networks.projected import FixedMixing, MixedScales, ProjectedDiscriminator
@@ -294,7 +295,7 @@ def test_slopes_are_of_a_samples_sum_of_logits() -> None:
         def forward(self, z: Tensor) -> Tensor:
             return z
 
-    game = UnconditionalGame(Spec((2,)), Points, TwoLogits)
+    game = NoiseGame(Spec((2,)), Points, TwoLogits)
     deal = Deal(6, lambda: Batch(torch.randn(6, 2), None), 0, torch.device("cpu"), frozenset({"reals"}))
     assert R1()(game.deal(deal)).item() == pytest.approx(12.5)
 

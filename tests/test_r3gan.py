@@ -18,8 +18,8 @@ from gan_experiments.curves import Cosine
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.errors import UserError
 from gan_experiments.experiment import run
-from gan_experiments.game import count_parameters
 from gan_experiments.logging.status import State, read_status
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.informed import informing, uses_classes
 from gan_experiments.networks.r3gan import Downsampling, R3GANDiscriminator, R3GANGenerator, ResidualBlock, Upsampling
 from gan_experiments.tricks.augmentation import Augmentation, cut

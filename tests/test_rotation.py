@@ -13,8 +13,9 @@ from torch.nn.functional import cross_entropy
 
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import Deal, Verdict, count_parameters
-from gan_experiments.games.unconditional import UnconditionalGame
+from gan_experiments.game import Deal, Verdict
+from gan_experiments.games.noise import NoiseGame
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.mlp import MLPDiscriminator
 from gan_experiments.networks.resnet import ResNetDiscriminator
@@ -33,10 +34,10 @@ def trick(made: Any, name: str) -> Any:
     return named(made, name)
 
 
-def game_of(*tricks: Any) -> UnconditionalGame:
+def game_of(*tricks: Any) -> NoiseGame:
     torch.manual_seed(0)
     generator, discriminator = partial(DCGANGenerator, latent_dim=4, width=3), partial(DCGANDiscriminator, width=3)
-    return UnconditionalGame(SPEC, generator, discriminator, tricks=[trick(Rotations(), "rotation"), *tricks])
+    return NoiseGame(SPEC, generator, discriminator, tricks=[trick(Rotations(), "rotation"), *tricks])
 
 
 def test_quarter_turns_of_a_small_image() -> None:
@@ -134,7 +135,7 @@ def test_it_goes_with_class_heads_and_not_with_packs_or_points() -> None:
     for shape in ((2,), (1, 8, 16)):
         with pytest.raises(UserError, match="quarter turns are for square images"):
             Rotation().check(stub(Spec(shape)))
-    with pytest.raises(UserError, match="needs rotations, which UnconditionalGame.*regularizer=.rotation. brings"):
+    with pytest.raises(UserError, match="needs rotations, which NoiseGame.*regularizer=.rotation. brings"):
         trainer_of(
             "images", ["regularizer/r1"], "regularizer.rotation._target_=gan_experiments.objectives.rotation.Rotation"
         )

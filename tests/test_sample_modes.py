@@ -150,5 +150,5 @@ def test_scores_say_how_samples_were_made(drawn: Drawn) -> None:
 def test_evaluation_refuses_what_does_not_fit(drawn: Drawn) -> None:
     stored, misfit = drawn.done["evaluate stored"], drawn.done["evaluate misfit"]
     assert stored.err.startswith("evaluate: files: holds images; --raw, --checkpoints and --draws are for runs, and so")
-    assert misfit.err.startswith("evaluate: psi 0.5: this UnconditionalGame has no styles")
+    assert misfit.err.startswith("evaluate: psi 0.5: this NoiseGame has no styles")
     assert (stored.code, misfit.code, len(stored.lines), len(misfit.lines)) == (1, 1, 1, 1)

@@ -16,12 +16,13 @@ from torch.nn.functional import cross_entropy, softplus
 
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.errors import UserError
-from gan_experiments.game import Term, Verdict, check_needs, count_parameters
+from gan_experiments.game import Term, Verdict, check_needs
+from gan_experiments.games.noise import NoiseGame
 from gan_experiments.games.semi_supervised import SemiSupervisedGame
-from gan_experiments.games.unconditional import UnconditionalGame
 from gan_experiments.logging.status import State, Status
 from gan_experiments.metrics.classifier_error import ClassifierError
 from gan_experiments.metrics.extractors import Features
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_experiments.networks.semi_supervised import (
@@ -312,7 +313,7 @@ def test_classifier_error_counts_wrong_classes_of_held_out_samples(monkeypatch: 
 
 def test_classifier_error_says_what_it_needs() -> None:
     metric = ClassifierError()
-    plain = UnconditionalGame(SPEC, MLPGenerator, MLPDiscriminator)
+    plain = NoiseGame(SPEC, MLPGenerator, MLPDiscriminator)
     with pytest.raises(UserError, match="reads the discriminator's classes, but it gives none; set model=semi_super"):
         metric.meet(plain, FLOAT32)
     unlabelled = Split(torch.zeros(2, 2))

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import count_parameters
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.sndcgan import SNDCGANDiscriminator, SNDCGANGenerator
 
 CIFAR = Spec((3, 32, 32))

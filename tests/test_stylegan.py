@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import Deal, count_parameters
+from gan_experiments.game import Deal
 from gan_experiments.games.style import StyleGame, StyleRound
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.dcgan import DCGANGenerator
 from gan_experiments.networks.equalised import ROOT_2, EqualLinear
 from gan_experiments.networks.mapping import Mapping, styling

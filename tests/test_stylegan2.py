@@ -18,7 +18,7 @@ from gan_experiments.assembly import build_game, build_trainer
 from gan_experiments.config import build, typed
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import count_parameters
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.equalised import ROOT_2, DownConv2d, EqualConv2d, EqualLinear, LeakyReLU
 from gan_experiments.networks.informed import informing
 from gan_experiments.networks.mapping import styling

@@ -29,10 +29,10 @@ from gan_experiments.analysis.equivariance import (
 )
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.errors import UserError
-from gan_experiments.game import count_parameters, evaluating
+from gan_experiments.games.noise import NoiseGame
 from gan_experiments.games.style import StyleGame
-from gan_experiments.games.unconditional import UnconditionalGame
 from gan_experiments.metrics.equivariance import Equivariance
+from gan_experiments.modules import count_parameters, evaluating
 from gan_experiments.networks.alias_free import (
     Band,
     FilteredLeakyReLU,
@@ -453,7 +453,7 @@ def test_the_metric_is_refused_where_nothing_moves() -> None:
     metric = Equivariance()
     with pytest.raises(UserError, match="at least 32 pixels a side, but those of clothes are"):
         metric.bind(clothes(16), None)
-    plain = UnconditionalGame(
+    plain = NoiseGame(
         Spec((1, 8, 8)), lambda spec: DCGANGenerator(spec, 2, 2), lambda spec: DCGANDiscriminator(spec, 2)
     )
     with pytest.raises(UserError, match="metric equivariance moves the input of a StyleGAN3 generator"):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import count_parameters
+from gan_experiments.modules import count_parameters
 from gan_experiments.networks.transgan import (
     Attention,
     ClassToken,

@@ -14,7 +14,7 @@ from gan_experiments.curves import Linear
 from gan_experiments.data.base import Batch, Spec, Split
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Verdict
-from gan_experiments.games.unconditional import UnconditionalGame, UnconditionalRound
+from gan_experiments.games.noise import NoiseGame, NoiseRound
 from gan_experiments.networks.attention import SelfAttention
 from gan_experiments.networks.blocks import LINEAR_MAPS
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -44,28 +44,28 @@ def named(trick: Trick, name: str) -> Trick:
     return trick
 
 
-def game(*tricks: Trick, spec: Spec = IMAGES, norm: str = "batch") -> UnconditionalGame:
+def game(*tricks: Trick, spec: Spec = IMAGES, norm: str = "batch") -> NoiseGame:
     torch.manual_seed(0)
     for place, trick in enumerate(tricks):
         trick.name = trick.name or f"t{place}"
     if spec.is_image:
-        return UnconditionalGame(
+        return NoiseGame(
             spec,
             lambda s: DCGANGenerator(s, 3, 4, norm=norm),
             lambda s: DCGANDiscriminator(s, 4, norm=norm),
             tricks,
         )
-    return UnconditionalGame(spec, lambda s: MLPGenerator(s, 3, [6]), lambda s: MLPDiscriminator(s, [6]), tricks)
+    return NoiseGame(spec, lambda s: MLPGenerator(s, 3, [6]), lambda s: MLPDiscriminator(s, [6]), tricks)
 
 
 def deal(
-    owner: UnconditionalGame,
+    owner: NoiseGame,
     player: str = "discriminator",
     seed: int = 1,
     n: int = 8,
     progress: tuple[int, int] = (0, 1),
     reals: Tensor | None = None,
-) -> UnconditionalRound:
+) -> NoiseRound:
     random = seeding.generator(seed, "reals")
     samples = torch.rand(n, *owner.spec.shape, generator=random) * 2 - 1 if reals is None else reals
     batch = Batch(samples, torch.arange(n) % 3)
@@ -384,7 +384,7 @@ class Quarters(nn.Module):
 
 
 def adapted(trick: Any, logit: float, moves: int) -> float:
-    owner = UnconditionalGame(IMAGES, lambda s: DCGANGenerator(s, 3, 4), lambda s: Sure(logit), [named(trick, "a")])
+    owner = NoiseGame(IMAGES, lambda s: DCGANGenerator(s, 3, 4), lambda s: Sure(logit), [named(trick, "a")])
     for move in range(moves):
         trick.after_move(deal(owner, n=64, seed=move), lambda name, value: None)
     return float(trick.probability)
@@ -399,9 +399,7 @@ class TestAdaptive:
     def test_the_target_is_the_mean_sign_at_which_it_turns(self) -> None:
         for target, risen in ((0.3, True), (0.7, False)):  # three quarters of the logits are positive: a mean of 0.5
             trick = AdaptiveAugmentation(target=target)
-            owner = UnconditionalGame(
-                IMAGES, lambda s: DCGANGenerator(s, 3, 4), lambda s: Quarters(), [named(trick, "a")]
-            )
+            owner = NoiseGame(IMAGES, lambda s: DCGANGenerator(s, 3, 4), lambda s: Quarters(), [named(trick, "a")])
             trick.probability.fill_(0.5)
             for move in range(4):
                 trick.after_move(deal(owner, seed=move), lambda name, value: None)
@@ -427,7 +425,7 @@ class TestAdaptive:
 
     def test_only_moves_of_the_discriminator_count(self) -> None:
         trick = AdaptiveAugmentation()
-        owner = UnconditionalGame(IMAGES, lambda s: DCGANGenerator(s, 3, 4), lambda s: Sure(3.0), [named(trick, "a")])
+        owner = NoiseGame(IMAGES, lambda s: DCGANGenerator(s, 3, 4), lambda s: Sure(3.0), [named(trick, "a")])
         for move in range(8):
             trick.after_move(deal(owner, "generator", seed=move), lambda name, value: None)
         assert trick.probability == 0

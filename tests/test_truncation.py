@@ -17,8 +17,8 @@ from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game
 from gan_experiments.games.info import InfoGame
+from gan_experiments.games.noise import NoiseGame
 from gan_experiments.games.style import StyleGame
-from gan_experiments.games.unconditional import UnconditionalGame
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_experiments.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from gan_experiments.sampling import draw, slerp, walk
@@ -51,7 +51,7 @@ def style_game(classes: tuple[str, ...] = (), side: int = 16) -> StyleGame:
     return game.requires_grad_(False).eval()  # type: ignore[return-value]
 
 
-def mlp_game(latent: str = "normal", kind: type[UnconditionalGame] = UnconditionalGame, **more: Any) -> Game:
+def mlp_game(latent: str = "normal", kind: type[NoiseGame] = NoiseGame, **more: Any) -> Game:
     generator = partial(MLPGenerator, latent_dim=20, hidden=(8,))
     return kind(Spec((2,)), generator, partial(MLPDiscriminator, hidden=(8,)), latent=latent, **more)
 
@@ -196,7 +196,7 @@ def built(game: Game, **choice: Any) -> Any:
             {"psi": 0.7},
             r"has no styles \(model=stylegan, stylegan2 and stylegan3 have\)$",
         ),
-        (partial(mlp_game, "uniform"), {"limit": 0.7}, "UnconditionalGame are uniform or hold codes"),
+        (partial(mlp_game, "uniform"), {"limit": 0.7}, "NoiseGame are uniform or hold codes"),
         (style_game, {"limit": -1.0}, "expected a limit above 0"),
         (style_game, {"limit": math.nan}, "expected a limit above 0"),
         (style_game, {"psi": -0.1}, "psi -0.1: expected 0"),

@@ -13,7 +13,7 @@ from torch import Tensor
 from gan_experiments.data.base import Batch, Spec, Split
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Term
-from gan_experiments.games.unconditional import UnconditionalGame
+from gan_experiments.games.noise import NoiseGame
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_experiments.objectives.adversarial import Adversarial, NonSaturating
@@ -37,14 +37,14 @@ class DefaultDtype(Runtime):
         return samples.to(torch.get_default_dtype())
 
 
-def points_game(tricks: Sequence[Trick] = ()) -> UnconditionalGame:
+def points_game(tricks: Sequence[Trick] = ()) -> NoiseGame:
     torch.manual_seed(0)
-    return UnconditionalGame(
+    return NoiseGame(
         Spec((2,)), lambda s: MLPGenerator(s, 2, [5], "tanh"), lambda s: MLPDiscriminator(s, [5], "tanh"), tricks
     )
 
 
-def trainer_of(game: UnconditionalGame, make: Any, settings: dict[str, Any], extra: Sequence[Term] = ()) -> Trainer:
+def trainer_of(game: NoiseGame, make: Any, settings: dict[str, Any], extra: Sequence[Term] = ()) -> Trainer:
     players = []
     for name, modules in game.sides.items():
         terms = [Adversarial(NonSaturating(), name), *(term for term in extra if term.player == name)]
@@ -138,7 +138,7 @@ def named(trick: Trick, name: str = "unrolled") -> Trick:
 def test_the_discriminator_is_what_it_was_bit_for_bit() -> None:
     """Parameters, batch norm's statistics, power iterations and the optimizer's averages."""
     torch.manual_seed(0)
-    game = UnconditionalGame(
+    game = NoiseGame(
         Spec((1, 16, 16)), lambda s: DCGANGenerator(s, 3, 4), lambda s: DCGANDiscriminator(s, 4),
         [named(Unrolled(3)), named(SpectralNorm(["discriminator"]), "sn")],
     )  # fmt: skip

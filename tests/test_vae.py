@@ -257,7 +257,7 @@ REFUSED = {
         "VariationalGame has no discriminator, which loss NonSaturating is for; loss=evidence fits"
     ),
     "model=dcgan loss=evidence": (
-        "loss Evidence has nothing for discriminator, whom UnconditionalGame has; loss=nonsaturating fits"
+        "loss Evidence has nothing for discriminator, whom NoiseGame has; loss=nonsaturating fits"
     ),
     "model=vae loss=likelihood": (
         "generator/likelihood .ExactShare. needs log_likelihood, .* model=autoregressive has it; loss=evidence is for"

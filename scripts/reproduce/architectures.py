@@ -103,8 +103,8 @@ def speed(directory: Path) -> float:
 
 def sizes(directory: Path) -> dict[str, int]:
     """Trainable parameters by player."""
-    from gan_experiments.game import count_parameters
     from gan_experiments.inference import load_generator
+    from gan_experiments.modules import count_parameters
 
     sides = load_generator(directory).game.sides
     return {player: sum(map(count_parameters, networks)) for player, networks in sides.items()}

@@ -19,12 +19,13 @@ from gan_experiments.batch_statistics import statistics_of
 from gan_experiments.config import Config, build
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.game import Game, count_parameters
+from gan_experiments.game import Game
 from gan_experiments.logging.logger import Logger
 from gan_experiments.logging.progress import Progress
 from gan_experiments.logging.records import read_records
 from gan_experiments.logging.status import State
 from gan_experiments.metrics.evaluator import Evaluator
+from gan_experiments.modules import count_parameters
 from gan_experiments.observers.checkpointing import Checkpointing
 from gan_experiments.observers.diagnosis import Diagnosis
 from gan_experiments.observers.diagnostics import Diagnostics, classifier_of

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -284,35 +283,3 @@ def check_needs(game: Game, terms: Iterable[Term]) -> None:
                 f"{', '.join(sorted(game.deals()))}{'; ' + term.remedy if term.remedy else ''}"
             )
         term.check(game)
-
-
-@contextmanager
-def buffers_kept(*modules: nn.Module) -> Iterator[None]:
-    """Put the modules' buffers (batch norm statistics, power iterations) back afterwards."""
-    # Copies stand in for the buffers meanwhile: writing to the buffers themselves would upset a backward pass to come.
-    saved = [(buffer, buffer.data) for module in modules for buffer in module.buffers()]
-    for buffer, value in saved:
-        buffer.data = value.clone()
-    try:
-        yield
-    finally:
-        for buffer, value in saved:
-            buffer.data = value
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every submodule's own mode is put back afterwards."""
-    modes = [(child, child.training) for child in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for child, training in modes:
-            child.training = training
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Number of trainable scalars."""
-    return sum(math.prod(p.shape) for p in module.parameters())

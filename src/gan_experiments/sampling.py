@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gan_experiments.data.base import Batch
-from gan_experiments.game import Game, evaluating
+from gan_experiments.game import Game
+from gan_experiments.modules import evaluating
 from gan_experiments.runtime import Runtime, seed_networks
 from gan_experiments.truncation import NONE, Truncation
 

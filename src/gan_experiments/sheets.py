@@ -12,9 +12,9 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import evaluating
 from gan_experiments.inference import TrainedGenerator
 from gan_experiments.latent_walks import plane, tour
+from gan_experiments.modules import evaluating
 from gan_experiments.pictures import grid
 from gan_experiments.runtime import seed_networks
 from gan_experiments.sampling import alike

@@ -15,8 +15,9 @@ from gan_experiments import seeding
 from gan_experiments.data.base import Batch, Split
 from gan_experiments.data.sampler import Sampler
 from gan_experiments.errors import UserError
-from gan_experiments.game import Deal, Game, Round, Term, buffers_kept, check_needs
+from gan_experiments.game import Deal, Game, Round, Term, check_needs
 from gan_experiments.meter import Meter
+from gan_experiments.modules import buffers_kept
 from gan_experiments.players import Player, counted
 from gan_experiments.runtime import Runtime, seed_networks
 

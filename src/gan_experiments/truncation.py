@@ -14,8 +14,8 @@ from gan_experiments.errors import UserError
 from gan_experiments.game import Game, widened
 from gan_experiments.games.info import InfoGame
 from gan_experiments.games.lapgan import LaplacianGame
+from gan_experiments.games.noise import LATENTS, NoiseGame
 from gan_experiments.games.style import StyleGame
-from gan_experiments.games.unconditional import LATENTS, UnconditionalGame
 from gan_experiments.games.variational import VariationalGame
 from gan_experiments.metrics.needs import require_package
 from gan_experiments.networks.informed import informing
@@ -82,9 +82,7 @@ def draws_normals(game: Game) -> bool:
         return all(draws_normals(level) for level in game.games())
     if isinstance(game, InfoGame):
         return False
-    return isinstance(game, VariationalGame) or (
-        isinstance(game, UnconditionalGame) and game.latent is LATENTS["normal"]
-    )
+    return isinstance(game, VariationalGame) or (isinstance(game, NoiseGame) and game.latent is LATENTS["normal"])
 
 
 class StyleTruncation(Truncation):

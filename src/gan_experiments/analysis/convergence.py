@@ -19,7 +19,7 @@ from torch.func import functional_call
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Round
-from gan_experiments.games.unconditional import UnconditionalRound
+from gan_experiments.games.noise import NoiseRound
 from gan_experiments.trainer import Trainer
 from gan_experiments.trick import Trick
 
@@ -42,7 +42,7 @@ class Objectives(nn.Module):
         values = {}
         for player in trainer.players:
             round = trainer.deal(player, player.terms)
-            if self.latents is not None and isinstance(round, UnconditionalRound):
+            if self.latents is not None and isinstance(round, NoiseRound):
                 round.z = self.latents
             for trick in self.game.tricks.values():
                 round = trick.foresee(round, trainer.sides)

@@ -27,10 +27,10 @@ from gan_experiments import seeding
 from gan_experiments.data.base import Spec, Split, to_bytes, to_unit
 from gan_experiments.data.sampler import Sampler
 from gan_experiments.errors import UserError
-from gan_experiments.game import evaluating
 from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.lpips import PairDistance
+from gan_experiments.modules import evaluating
 from gan_experiments.networks.autoencoder import Autoencoder, DCGANAutoencoder
 from gan_experiments.pictures import as_pixels, grid
 from gan_experiments.runtime import Runtime, seed_networks

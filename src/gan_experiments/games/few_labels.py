@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import Deal, Verdict, buffers_kept, dealt, judged
-from gan_experiments.games.unconditional import UnconditionalGame, UnconditionalRound
+from gan_experiments.game import Deal, Verdict, dealt, judged
+from gan_experiments.games.noise import NoiseGame, NoiseRound
+from gan_experiments.modules import buffers_kept
 from gan_experiments.networks.bodies import FurtherHead
 from gan_experiments.trick import Factory, Trick
 from gan_experiments.tricks.few_labels import FewLabels
@@ -37,7 +38,7 @@ class Guessing(Trick):
         return guessing
 
 
-class FewLabelsRound(UnconditionalRound):
+class FewLabelsRound(NoiseRound):
     """The same, in whose batch the first samples are labelled ones; the classes of the others are guessed."""
 
     game: FewLabelsGame
@@ -72,7 +73,7 @@ class FewLabelsRound(UnconditionalRound):
         return Verdict(verdict.logits[:n], tuple(level[:n] for level in verdict.features), heads)
 
 
-class FewLabelsGame(UnconditionalGame):
+class FewLabelsGame(NoiseGame):
     """A conditional game in which `labels_per_class` training samples a class are labelled, drawn by `labels_seed`.
 
     They make up the share `labelled_share` of every real batch. A classifier on the discriminator's features, taught by

@@ -12,9 +12,10 @@ from torch.nn.functional import one_hot
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import Deal, Verdict, dealt, evaluating, judged
+from gan_experiments.game import Deal, Verdict, dealt, judged
+from gan_experiments.games.noise import NoiseGame, NoiseRound
 from gan_experiments.games.traversal import Traversed
-from gan_experiments.games.unconditional import UnconditionalGame, UnconditionalRound
+from gan_experiments.modules import evaluating
 from gan_experiments.networks.bodies import body_output
 from gan_experiments.networks.infogan import Recognition
 from gan_experiments.objectives.information import Codes, Guess
@@ -56,7 +57,7 @@ class Layout:
         return slice(start, start + self.categories[category])
 
 
-class InfoRound(UnconditionalRound):
+class InfoRound(NoiseRound):
     """The same, with the codes among the latents and what Q makes of the generated samples."""
 
     game: InfoGame
@@ -80,7 +81,7 @@ class InfoRound(UnconditionalRound):
         return own
 
 
-class InfoGame(UnconditionalGame, Traversed):
+class InfoGame(NoiseGame, Traversed):
     """A game whose latents are one-hot categorical codes, continuous codes and noise, in this order.
 
     `generator` has a latent_dim that counts them all. Q shares the discriminator's body: one hidden layer of

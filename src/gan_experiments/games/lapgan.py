@@ -13,14 +13,14 @@ from gan_experiments import seeding
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Game, Verdict, dealt, widened
-from gan_experiments.games.unconditional import UnconditionalGame, UnconditionalRound
+from gan_experiments.games.noise import NoiseGame, NoiseRound
 from gan_experiments.networks.blocks import image_shape
 from gan_experiments.networks.informed import informing
 from gan_experiments.networks.lapgan import doubled, halved
 from gan_experiments.trick import Factory, Trick
 
 
-class Level(UnconditionalGame):
+class Level(NoiseGame):
     """One level's game: an ordinary GAN of images of its size, where one below made or, in training, the data give
     the coarse image from which its generator starts; the coarsest starts from latents alone."""
 
@@ -36,7 +36,7 @@ class Level(UnconditionalGame):
             return widened(coarse) + widened(cast(Tensor, self.generator(latents, coarse)))
 
 
-class LevelRound(UnconditionalRound):
+class LevelRound(NoiseRound):
     """A move at one level: a batch of data at its size, and what the level's two networks make of it."""
 
     def __init__(self, family: LaplacianGame, level: Level, deal: Deal) -> None:

@@ -10,7 +10,7 @@ from gan_experiments import seeding
 from gan_experiments.data.base import Batch, Spec, Split
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Game, Verdict, dealt, judged
-from gan_experiments.games.unconditional import UnconditionalGame, UnconditionalRound
+from gan_experiments.games.noise import NoiseGame, NoiseRound
 from gan_experiments.networks.semi_supervised import adapt
 from gan_experiments.runtime import seed_networks
 from gan_experiments.trick import Factory, Trick
@@ -33,7 +33,7 @@ class StartFromData(Trick):
             adapt(network, data.take(rows).samples.to(device))
 
 
-class SemiSupervisedRound(UnconditionalRound):
+class SemiSupervisedRound(NoiseRound):
     """The same, with a labelled batch beside the batch of data, of which no label is known."""
 
     game: SemiSupervisedGame
@@ -50,7 +50,7 @@ class SemiSupervisedRound(UnconditionalRound):
         return self.judge(self.labelled_batch.samples, "labelled")
 
 
-class SemiSupervisedGame(UnconditionalGame):
+class SemiSupervisedGame(NoiseGame):
     """An unconditional game whose discriminator has a logit l_k a class: that for real is logsumexp(l) (Salimans et al.
     2016, section 5), and the classes of `labels_per_class` training samples a class are known.
 

@@ -10,18 +10,18 @@ from torch import Tensor
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, dealt, widened
-from gan_experiments.games.unconditional import UnconditionalGame, UnconditionalRound
+from gan_experiments.games.noise import NoiseGame, NoiseRound
 from gan_experiments.networks.informed import informing
 from gan_experiments.networks.mapping import StyleGenerator
 from gan_experiments.trick import Factory, Trick
 
 
-class StyleRound(UnconditionalRound):
+class StyleRound(NoiseRound):
     """A round whose generated images may have the styles of other latents from some layer on (style mixing)."""
 
     game: StyleGame
 
-    def __init__(self, game: UnconditionalGame, deal: Deal) -> None:
+    def __init__(self, game: NoiseGame, deal: Deal) -> None:
         super().__init__(game, deal)
         n, layers, random = deal.batch_size, self.game.styled.layers, deal.random("mixing")
         mixed = torch.rand(n, generator=random, device=deal.device) < self.game.mixing
@@ -59,7 +59,7 @@ class StyleRound(UnconditionalRound):
         return self.synthesise(self.styles if latents is self.z else self.mix(latents))
 
 
-class StyleGame(UnconditionalGame):
+class StyleGame(NoiseGame):
     """A generator whose layers are told styles, made of latents, against a discriminator.
 
     A share `mixing` of generated images has the styles of second latents from a random layer on, so that layers don't
@@ -83,7 +83,7 @@ class StyleGame(UnconditionalGame):
         if not isinstance(self.generator, StyleGenerator):
             raise UserError(
                 f"StyleGame needs a generator of styles, which {type(self.generator).__name__} is not; set "
-                "model=stylegan or stylegan2, or model._target_=gan_experiments.games.unconditional.UnconditionalGame"
+                "model=stylegan or stylegan2, or model._target_=gan_experiments.games.noise.NoiseGame"
             )
         self.mixing = mixing
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan_experiments.game import Game, evaluating
+from gan_experiments.game import Game
+from gan_experiments.modules import evaluating
 from gan_experiments.pictures import grid
 from gan_experiments.runtime import Runtime, seed_networks
 

@@ -8,11 +8,12 @@ import torch
 
 from gan_experiments.data.base import Dataset, Split
 from gan_experiments.errors import UserError
-from gan_experiments.game import Game, evaluating
+from gan_experiments.game import Game
 from gan_experiments.metrics.base import Reading
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.game_metric import GameMetric
 from gan_experiments.metrics.intervals import of_share
+from gan_experiments.modules import evaluating
 from gan_experiments.networks.informed import informing
 from gan_experiments.runtime import Runtime
 

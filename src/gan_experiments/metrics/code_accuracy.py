@@ -10,13 +10,14 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset, Split, to_bytes
 from gan_experiments.errors import UserError
-from gan_experiments.game import Game, evaluating
+from gan_experiments.game import Game
 from gan_experiments.games.info import InfoGame
 from gan_experiments.metrics.base import Detail, Reading, require_classes
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.game_metric import GameMetric
 from gan_experiments.metrics.intervals import of_share
 from gan_experiments.metrics.needs import require_package
+from gan_experiments.modules import evaluating
 from gan_experiments.runtime import Runtime, seed_networks
 
 

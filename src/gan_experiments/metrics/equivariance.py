@@ -13,10 +13,11 @@ from gan_experiments import seeding
 from gan_experiments.analysis.equivariance import Draw, Errors, rotation, translation
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.game import Game, evaluating
+from gan_experiments.game import Game
 from gan_experiments.metrics.base import Detail, Reading, require_images
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.game_metric import GameMetric
+from gan_experiments.modules import evaluating
 from gan_experiments.networks.stylegan3 import FourierInput
 from gan_experiments.runtime import Runtime, seed_networks
 from gan_experiments.sampling import full_precision

@@ -9,7 +9,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import Head, Verdict, evaluating
+from gan_experiments.game import Head, Verdict
+from gan_experiments.modules import evaluating
 from gan_experiments.networks.heads import Headed
 from gan_experiments.networks.informed import informing
 

@@ -12,8 +12,9 @@ from torch.nn.utils import parametrize
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset, Split, to_bytes
 from gan_experiments.data.sampler import Sampler
-from gan_experiments.game import Round, buffers_kept, evaluating
+from gan_experiments.game import Round
 from gan_experiments.metrics.extractors import Extractor, picks
+from gan_experiments.modules import buffers_kept, evaluating
 from gan_experiments.objectives.adversarial import Adversarial
 from gan_experiments.objectives.likelihood import LikelihoodShare
 from gan_experiments.objectives.penalties import squared_norm

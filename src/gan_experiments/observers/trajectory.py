@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from gan_experiments.errors import UserError
-from gan_experiments.game import Game, count_parameters
+from gan_experiments.game import Game
 from gan_experiments.logging.logger import Logger
 from gan_experiments.logging.records import Records
+from gan_experiments.modules import count_parameters
 from gan_experiments.trainer import Observer, Trainer
 
 MOST = 16

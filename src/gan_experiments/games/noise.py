@@ -1,4 +1,4 @@
-"""The unconditional game of noise against data (Goodfellow et al. 2014), for images and for points."""
+"""The game of noise against data (Goodfellow et al. 2014), for images and points, with or without classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch.func import functional_call
 
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import Deal, Game, Round, Verdict, dealt, evaluating, judged, widened
+from gan_experiments.game import Deal, Game, Round, Verdict, dealt, judged, widened
+from gan_experiments.modules import evaluating
 from gan_experiments.networks.informed import informing, uses_classes
 from gan_experiments.trick import Factory, Trick
 
@@ -25,10 +26,10 @@ class Generator(Protocol):
         """Samples for latents."""
 
 
-class UnconditionalRound(Round):
+class NoiseRound(Round):
     """A batch of data and as many latents, with what the two networks make of them."""
 
-    def __init__(self, game: UnconditionalGame, deal: Deal) -> None:
+    def __init__(self, game: NoiseGame, deal: Deal) -> None:
         super().__init__(deal)
         self.game = game
         self.z = game.latents(deal.batch_size, deal.random("z"))
@@ -160,13 +161,13 @@ LATENTS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-class UnconditionalGame(Game):
+class NoiseGame(Game):
     """A generator of samples from latents against a discriminator of samples.
 
     Components of latents are independent, by `latent` N(0, 1) (normal) or U(-1, 1) (uniform); UserError for others.
     """
 
-    round_type = UnconditionalRound
+    round_type = NoiseRound
 
     def __init__(
         self,
@@ -213,9 +214,9 @@ class UnconditionalGame(Game):
         """Each player moves one network."""
         return {"discriminator": (self.discriminator,), "generator": (self.generator,)}
 
-    def deal(self, deal: Deal) -> UnconditionalRound:
+    def deal(self, deal: Deal) -> NoiseRound:
         """Latents are drawn now, everything else on demand, from streams of its own."""
-        return UnconditionalRound(self, deal)
+        return NoiseRound(self, deal)
 
     def latents(self, n: int, generator: torch.Generator) -> Tensor:
         """Latents (n, latent_dim)."""
