@@ -30,9 +30,10 @@ from gan_experiments import runtime as machine
 from gan_experiments.analysis import convergence
 from gan_experiments.analysis.convergence import Field, Map, alternating, follow, iterate, simultaneous
 from gan_experiments.assembly import build_game, build_trainer
-from gan_experiments.config import Config, build, compose_option, conf_dir, register, typed
+from gan_experiments.config import build, compose_option, conf_dir, register
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.schema import Config, typed
 from gan_experiments.trainer import Trainer
 from phase_portraits import Panel, picture
 

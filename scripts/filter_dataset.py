@@ -28,9 +28,9 @@ from gan_experiments.logging import strict_json
 from gan_experiments.logging.atomic import write_atomic
 
 if TYPE_CHECKING:
-    from gan_experiments.config import Config
     from gan_experiments.data.base import Dataset
     from gan_experiments.metrics.lpips import PairDistance
+    from gan_experiments.schema import Config
 
 Writer = Callable[[int, Path], None]
 """Writes the image of a row to a file."""

@@ -27,12 +27,13 @@ from torch import Tensor
 
 from gan_experiments import runtime as machine
 from gan_experiments.assembly import build_game, build_trainer
-from gan_experiments.config import build, conf_dir, register, typed
+from gan_experiments.config import build, conf_dir, register
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.games.noise import NoiseGame
 from gan_experiments.objectives.adversarial import Adversarial, Loss, Minimax, NonSaturating
 from gan_experiments.runtime import Runtime
+from gan_experiments.schema import typed
 from gan_experiments.trainer import Trainer
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from gan_experiments.assembly import build_game, build_players, build_terms
-from gan_experiments.config import Config, conf_dir, register, typed
+from gan_experiments.config import conf_dir, register
 from gan_experiments.data.base import Batch, Spec, Split
 from gan_experiments.game import Deal, Round, Term, Verdict
 from gan_experiments.runtime import Runtime
+from gan_experiments.schema import Config, typed
 from gan_experiments.trainer import Trainer
 
 FLOAT32 = Runtime(torch.device("cpu"), "float32", False, 1, False, True)

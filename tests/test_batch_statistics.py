@@ -16,7 +16,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gan_experiments import seeding
 from gan_experiments.assembly import build_game
 from gan_experiments.batch_statistics import BatchStatistics, Statistics, sampling_norms
-from gan_experiments.config import typed
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.experiment import run
@@ -26,6 +25,7 @@ from gan_experiments.logging.records import read_records
 from gan_experiments.networks.conditional import ConditionalBatchNorm
 from gan_experiments.networks.infogan import InfoGANDiscriminator, InfoGANGenerator
 from gan_experiments.sampling import draw
+from gan_experiments.schema import typed
 from gan_experiments.signals import Interrupted
 from gan_experiments.truncation import ResampledNormal
 from given import FLOAT32, configured

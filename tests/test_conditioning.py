@@ -18,7 +18,7 @@ from gan_experiments import runtime as machine
 from gan_experiments import seeding
 from gan_experiments.assembly import build_game, build_trainer
 from gan_experiments.composition import check_tricks
-from gan_experiments.config import build, conf_dir, typed
+from gan_experiments.config import build, conf_dir
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal
@@ -31,6 +31,7 @@ from gan_experiments.networks.heads import widened
 from gan_experiments.networks.informed import Informed, informing
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_experiments.sampling import by_class, draw
+from gan_experiments.schema import typed
 from gan_experiments.trainer import Trainer
 from gan_experiments.tricks.conditioning import ConditionalNorm, OneHot, Planes, ProjectionHead
 from given import FLOAT32

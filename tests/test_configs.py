@@ -14,15 +14,15 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_experiments import config as configuration
 from gan_experiments.assembly import build_game, build_players, build_terms, build_tricks
 from gan_experiments.composition import SEVERAL, group_option, unknown_keys
-from gan_experiments.config import COMPONENTS, build, build_named, conf_dir, typed
+from gan_experiments.config import build, build_named, conf_dir
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.experiment import run
 from gan_experiments.game import Term
 from gan_experiments.logging.status import State, read_status
+from gan_experiments.schema import COMPONENTS, Config, typed
 from gan_experiments.trainer import Observer
 from recipes import given_data, quickly_scored, small, stand_in
 from tiny import TINY
@@ -75,7 +75,7 @@ def offline(*_: object, **__: object) -> None:
     raise URLError("no network here")
 
 
-def builders(settings: configuration.Config) -> dict[str, Callable[[], Any]]:
+def builders(settings: Config) -> dict[str, Callable[[], Any]]:
     """How a test makes the objects of each group."""
     spec = Spec((1, 32, 32), tuple("abc"))
     return {

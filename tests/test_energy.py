@@ -18,7 +18,6 @@ from torch import Tensor
 from contests import P, Q, energies
 from gan_experiments.assembly import build_game, build_terms
 from gan_experiments.checkpoint import Checkpoints
-from gan_experiments.config import typed
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.experiment import run
@@ -26,6 +25,7 @@ from gan_experiments.game import Verdict, check_needs
 from gan_experiments.networks.autoencoder import Autoencoder, DCGANAutoencoder, MLPAutoencoder
 from gan_experiments.objectives.adversarial import Adversarial
 from gan_experiments.objectives.energy import BoundaryEquilibrium, EnergyBased, PullingAway
+from gan_experiments.schema import typed
 from tiny import TINY
 
 Composed = Callable[..., DictConfig]

@@ -408,7 +408,7 @@ def test_float16_scales_each_players_loss_apart_and_skips_overflows() -> None:
 
 def test_deterministic_mode_trains_image_games() -> None:
     from gan_experiments import runtime as machine
-    from gan_experiments.config import RuntimeConfig
+    from gan_experiments.schema import RuntimeConfig
 
     chosen = machine.choose(RuntimeConfig(device="cpu", precision="bfloat16", deterministic=True, threads=1), True)
     ends = []

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from gan_experiments.assembly import build_game, build_trainer
-from gan_experiments.config import typed
 from gan_experiments.data.base import Batch, Dataset, Spec, Split
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal
@@ -25,6 +24,7 @@ from gan_experiments.objectives.adversarial import Adversarial, NonSaturating
 from gan_experiments.objectives.penalties import R1, R2
 from gan_experiments.objectives.relativistic import RelativisticAverage, RelativisticPairing
 from gan_experiments.objectives.weights import HistoricalAveraging
+from gan_experiments.schema import typed
 from gan_experiments.trainer import Trainer
 from given import FLOAT32
 from trick_bench import attempt

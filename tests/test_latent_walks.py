@@ -18,13 +18,13 @@ from PIL import Image
 from torch import Tensor
 
 from gan_experiments import films
-from gan_experiments.config import Config
 from gan_experiments.data.base import to_bytes
 from gan_experiments.errors import UserError
 from gan_experiments.films import check_film, save_film
 from gan_experiments.game import Game
 from gan_experiments.inference import TrainedGenerator
 from gan_experiments.latent_walks import WAYS, plane, tour
+from gan_experiments.schema import Config
 from gan_experiments.sheets import (
     asked,
     class_numbers,

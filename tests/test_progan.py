@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gan_experiments import runtime as machine
 from gan_experiments.assembly import build_game, build_trainer
-from gan_experiments.config import build, typed
+from gan_experiments.config import build
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.modules import count_parameters
@@ -28,6 +28,7 @@ from gan_experiments.networks.equalised import (
 )
 from gan_experiments.networks.growth import Stage, double, fade, halve, stage_at
 from gan_experiments.networks.progan import ProGANDiscriminator, ProGANGenerator
+from gan_experiments.schema import typed
 from gan_experiments.trainer import Trainer
 from given import differing
 from trick_bench import GAMES, compose_plainly

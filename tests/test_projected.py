@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 from gan_experiments import checkpoint
 from gan_experiments import runtime as machine
 from gan_experiments.assembly import build_game, build_trainer
-from gan_experiments.config import build, conf_dir, typed
+from gan_experiments.config import build, conf_dir
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Verdict
@@ -28,6 +28,7 @@ from gan_experiments.networks.features import EfficientNetLite0, Frozen, Standar
 from gan_experiments.networks.projected import FixedMixing, MixedScales, ProjectedDiscriminator
 from gan_experiments.objectives.adversarial import Hinge, Loss
 from gan_experiments.objectives.penalties import R1
+from gan_experiments.schema import typed
 from gan_experiments.trainer import Trainer
 from gan_experiments.tricks.samples import TopK
 from trick_bench import ZOO, TinyFeatures, compose_plainly

@@ -18,11 +18,12 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from gan_experiments.assembly import build_game, build_tricks
-from gan_experiments.config import build, build_number, typed
+from gan_experiments.config import build, build_number
 from gan_experiments.curves import as_curve
 from gan_experiments.data.base import Spec
 from gan_experiments.modules import count_parameters
 from gan_experiments.networks import conditional
+from gan_experiments.schema import typed
 from recipes import COUNTS, EXPERIMENTS, SMALL, Counts, counts, given_data, header, small, stand_in
 
 RECIPES = [name for name in EXPERIMENTS if "\nParameters: " in header(name)]

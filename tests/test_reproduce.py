@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_experiments.analysis import tables
-from gan_experiments.config import RuntimeConfig
 from gan_experiments.data.base import Dataset, Split, to_unit
 from gan_experiments.data.mnist import fashion10k
 from gan_experiments.errors import UserError
@@ -25,6 +24,7 @@ from gan_experiments.metrics.classifier_extractor import ClassifierSource
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.frechet import FrechetDistance
 from gan_experiments.runtime import Runtime, choose
+from gan_experiments.schema import RuntimeConfig
 from tiny import TINY
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"

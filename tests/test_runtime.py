@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from gan_experiments import runtime as machine
-from gan_experiments.config import RuntimeConfig
 from gan_experiments.errors import UserError
 from gan_experiments.networks.blocks import normalisation
+from gan_experiments.schema import RuntimeConfig
 
 CPU = RuntimeConfig(device="cpu")
 

@@ -15,7 +15,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu
 
 from gan_experiments import runtime as machine
 from gan_experiments.assembly import build_game, build_trainer
-from gan_experiments.config import build, typed
+from gan_experiments.config import build
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.modules import count_parameters
@@ -32,6 +32,7 @@ from gan_experiments.networks.stylegan2 import (
     StyleGAN2Generator,
 )
 from gan_experiments.objectives.path_length import PathLength
+from gan_experiments.schema import typed
 from gan_experiments.trainer import Trainer
 from given import Given, differing, ignored, named
 from trick_bench import GAMES, compose_plainly

@@ -16,9 +16,10 @@ from gan_experiments import runtime as machine
 from gan_experiments import seeding
 from gan_experiments.assembly import build_game, build_trainer
 from gan_experiments.composition import check_tricks, read_option
-from gan_experiments.config import build, conf_dir, plain, register, typed
+from gan_experiments.config import build, conf_dir, plain, register
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.errors import UserError
+from gan_experiments.schema import typed
 
 TRICKS = sorted(path.stem for path in (Path(conf_dir()) / "trick").glob("*.yaml") if path.stem != "none")
 CLASSES = tuple("abc")

@@ -25,10 +25,11 @@ from runs import check_overrides
 from gan_experiments import runtime as machine
 from gan_experiments.analysis.tables import markdown, number
 from gan_experiments.assembly import build_game, build_trainer
-from gan_experiments.config import build, conf_dir, register, typed
+from gan_experiments.config import build, conf_dir, register
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.runtime import Runtime
+from gan_experiments.schema import typed
 from gan_experiments.trainer import Trainer
 
 PENALTIES = "penalties in the networks' precision"

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_experiments import runtime as machine
-from gan_experiments.config import RuntimeConfig
 from gan_experiments.data.base import Dataset, to_unit
 from gan_experiments.data.mnist import fashion10k
 from gan_experiments.errors import UserError
@@ -35,6 +34,7 @@ from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.frechet import FrechetDistance
 from gan_experiments.metrics.inception_score import InceptionScore
 from gan_experiments.runtime import Runtime
+from gan_experiments.schema import RuntimeConfig
 
 LATENTS = 100
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from gan_experiments import runtime as machine
 from gan_experiments import seeding
-from gan_experiments.config import Config, PlayerConfig, build, build_named, build_number, build_settings
+from gan_experiments.config import build, build_named, build_number, build_settings
 from gan_experiments.data.base import Dataset, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Term
@@ -24,6 +24,7 @@ from gan_experiments.objectives.classes import ClassObjective
 from gan_experiments.observers.ema import Ema
 from gan_experiments.players import Player, TunedOptimizer, counted, lazy_correction
 from gan_experiments.runtime import Runtime
+from gan_experiments.schema import Config, PlayerConfig
 from gan_experiments.trainer import Observer, Trainer
 from gan_experiments.trick import Trick
 

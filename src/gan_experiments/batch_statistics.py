@@ -11,11 +11,11 @@ from typing import Self, final
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_experiments import seeding
-from gan_experiments.config import Config
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game
 from gan_experiments.modules import buffers_kept, evaluating
 from gan_experiments.runtime import Runtime, seed_networks
+from gan_experiments.schema import Config
 from gan_experiments.truncation import NONE, Truncation
 
 

@@ -18,9 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gan_experiments.composition import check_composition
-from gan_experiments.config import conf_dir, plain, register, typed
+from gan_experiments.config import conf_dir, plain, register
 from gan_experiments.errors import UserError
 from gan_experiments.logging.status import State, Status
+from gan_experiments.schema import typed
 from gan_experiments.usage import help_text
 
 log = logging.getLogger(__name__)

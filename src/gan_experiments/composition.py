@@ -8,8 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gan_experiments.config import COMPONENTS
 from gan_experiments.errors import UserError
+from gan_experiments.schema import COMPONENTS
 
 SEVERAL = ("regularizer", "conditioning", "trick", "metric", "extractor")
 """Groups from which a list may be chosen."""

@@ -1,11 +1,10 @@
-"""The schema of the root configuration, its resolvers, and build(): the only place that makes objects from YAML."""
+"""Composed configurations, and build(): the only place that makes objects from YAML."""
 
 from __future__ import annotations
 
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,136 +16,9 @@ from hydra.utils import get_method, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from gan_experiments.errors import UserError
+from gan_experiments.schema import Config
 
 HERE = Path(__file__).resolve().parent
-COMPONENTS = ("model", "loss", "regularizer", "conditioning", "trick", "dataset", "metric", "extractor", "logger")
-
-
-@dataclass
-class RunConfig:
-    """Where the run lives and what it reports."""
-
-    dir: str = "???"
-    seed: int = 0
-    data: str = "data"
-    objective: str | None = None
-    debug: bool = False
-
-
-@dataclass
-class PlayerConfig:
-    """Tempo and optimizer of one player, and the weight of its share of the loss (a number or a curve).
-
-    `lr_factor` multiplies its rate; `lazy` says whether lazy terms join an update or get separate ones.
-    """
-
-    moves: int = 1
-    optimizer: Any = None
-    lr_factor: float = 1.0
-    adversarial: Any = 1.0
-    lazy: str = "joined"
-
-
-@dataclass
-class EmaConfig:
-    """Moving average of the generator's weights; half-life in images (a number or a curve), 0 keeps the raw weights."""
-
-    half_life: Any = 0
-    buffers: str = "copy"
-
-
-@dataclass
-class ScheduleConfig:
-    """Length and tempo of a run; without an `order` the discriminator, where there is one, moves first."""
-
-    images: int | None = None
-    steps: int | None = None
-    batch_size: int = 64
-    order: list[str] | None = None
-    simultaneous: bool = False
-    discriminator: PlayerConfig = field(default_factory=PlayerConfig)
-    generator: PlayerConfig = field(default_factory=PlayerConfig)
-    ema: EmaConfig = field(default_factory=EmaConfig)
-
-
-@dataclass
-class RuntimeConfig:
-    """Device, precision and the like; `auto` or null lets the program choose."""
-
-    device: str = "auto"
-    precision: str = "auto"
-    penalties: str = "float32"
-    channels_last: bool | None = None
-    threads: int | None = None
-    deterministic: bool = False
-
-
-@dataclass
-class LogConfig:
-    """How often records are written, in images; whether each weight of a tiny game is recorded every step, and how many
-    of the largest singular values of every weight go into a record."""
-
-    every: int = 5000
-    parameters: bool = False
-    singular_values: int = 0
-
-
-@dataclass
-class SamplesConfig:
-    """Grids of samples at fixed latents."""
-
-    every: int = 40000
-    count: int = 100
-
-
-@dataclass
-class EvaluationConfig:
-    """Scores: how often, on how many generated samples, in which batches, and whether raw weights are scored too.
-
-    `statistics` says which ones batch norms use; standing ones are averages over `standing_batches` fresh batches.
-    `cache` is the folder in which what follows from real data alone is kept; None keeps nothing.
-    """
-
-    every: int = 40000
-    samples: int = 10000
-    batch_size: int = 250
-    reals: int | None = None
-    quantise: str = "round"
-    draws: int = 1
-    statistics: str = "running"
-    standing_batches: int = 100
-    cache: str | None = None
-    raw: bool = False
-
-
-@dataclass
-class CheckpointConfig:
-    """How often the whole state is written, and how many states are kept."""
-
-    every: int = 40000
-    keep: int = 2
-
-
-@dataclass
-class Config:
-    """The root configuration; components are plain YAML with a `_target_`."""
-
-    run: RunConfig = field(default_factory=RunConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-    log: LogConfig = field(default_factory=LogConfig)
-    samples: SamplesConfig = field(default_factory=SamplesConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    model: Any = None
-    loss: Any = None
-    regularizer: Any = None
-    conditioning: Any = None
-    trick: Any = None
-    dataset: Any = None
-    metric: Any = None
-    extractor: Any = None
-    logger: Any = None
 
 
 def register() -> None:
@@ -173,45 +45,6 @@ def composed(*overrides: str) -> DictConfig:
             return compose("config", ["run.dir=unused", *overrides])
     except HydraException as error:
         raise UserError(" ".join(str(error).split())) from error
-
-
-def typed(config: DictConfig) -> Config:
-    """The root configuration as dataclasses, components left as they are; UserError for contradictory values."""
-    config = OmegaConf.merge(OmegaConf.structured(Config), config)  # type: ignore[assignment]
-    result = Config(**{name: config[name] for name in COMPONENTS})
-    for name in ("run", "schedule", "runtime", "log", "samples", "evaluation", "checkpoint"):
-        setattr(result, name, OmegaConf.to_object(config[name]))
-    _check(result)
-    return result
-
-
-def _check(config: Config) -> None:
-    schedule, runtime = config.schedule, config.runtime
-    if (schedule.images is None) == (schedule.steps is None):
-        raise UserError(
-            f"schedule.images={schedule.images} and schedule.steps={schedule.steps}: set one of them, "
-            "the other to null (steps counts turns of all players)"
-        )
-    positive = {
-        "schedule.images": schedule.images, "schedule.steps": schedule.steps,
-        "schedule.batch_size": schedule.batch_size, "log.every": config.log.every,
-        "samples.every": config.samples.every, "samples.count": config.samples.count,
-        "evaluation.every": config.evaluation.every, "evaluation.samples": config.evaluation.samples,
-        "evaluation.batch_size": config.evaluation.batch_size, "evaluation.draws": config.evaluation.draws,
-        "evaluation.reals": config.evaluation.reals, "evaluation.standing_batches": config.evaluation.standing_batches,
-        "checkpoint.every": config.checkpoint.every,
-        "checkpoint.keep": config.checkpoint.keep, "runtime.threads": runtime.threads,
-    }  # fmt: skip
-    for name, value in positive.items():
-        if value is not None and value < 1:
-            raise UserError(f"{name}={value}: must be 1 or more")
-    if config.log.singular_values < 0:
-        raise UserError(f"log.singular_values={config.log.singular_values}: must be 0 (none) or more")
-    for name, player in (("discriminator", schedule.discriminator), ("generator", schedule.generator)):
-        if player.lazy not in ("joined", "separate"):
-            raise UserError(f"schedule.{name}.lazy={player.lazy}: use joined or separate (updates of their own)")
-    if runtime.penalties not in ("float32", "reduced"):
-        raise UserError(f"runtime.penalties={runtime.penalties}: use float32 or reduced (the networks' precision)")
 
 
 def build(node: Any, where: str, *arguments: Any, **given: Any) -> Any:

@@ -12,11 +12,10 @@ from typing import Any, cast
 
 from omegaconf import DictConfig
 
-from gan_experiments import config as configuration
 from gan_experiments import runtime as machine
 from gan_experiments.assembly import assemble_evaluator, build_game, build_trainer
 from gan_experiments.batch_statistics import statistics_of
-from gan_experiments.config import Config, build
+from gan_experiments.config import build, plain
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game
@@ -36,6 +35,7 @@ from gan_experiments.observers.samples import SampleGrids
 from gan_experiments.observers.trajectory import Trajectory
 from gan_experiments.rundir import RunDirectory
 from gan_experiments.runtime import Runtime
+from gan_experiments.schema import Config, typed
 from gan_experiments.signals import Interrupted, stopping_on_signals
 from gan_experiments.trainer import Observer, Trainer
 
@@ -56,8 +56,8 @@ def run(config: DictConfig, directory: Path) -> float | None:
 
     Whatever ends the run, status.json says so. Raises UserError for mistakes of the user's.
     """
-    settings = configuration.typed(config)
-    with RunDirectory(directory, configuration.plain(config), settings.checkpoint.keep) as home:
+    settings = typed(config)
+    with RunDirectory(directory, plain(config), settings.checkpoint.keep) as home:
         if home.former is not None and home.completed:
             scores = describe(home.former.scores) or "no scores"
             log.info("%s is complete (%s images): %s", directory, f"{home.former.images:,}", scores)

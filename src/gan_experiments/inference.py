@@ -16,13 +16,13 @@ from gan_experiments import checkpoint, seeding
 from gan_experiments import runtime as machine
 from gan_experiments.assembly import build_game
 from gan_experiments.checkpoint import Checkpoints
-from gan_experiments.config import Config, typed
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game
 from gan_experiments.observers.ema import Ema
 from gan_experiments.runtime import Runtime
 from gan_experiments.sampling import draw, walk
+from gan_experiments.schema import Config, typed
 from gan_experiments.truncation import NONE, Truncation
 
 

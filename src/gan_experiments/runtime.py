@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gan_experiments.config import RuntimeConfig
 from gan_experiments.errors import UserError
+from gan_experiments.schema import RuntimeConfig
 
 CPU = torch.device("cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_experiments.composition import options
-from gan_experiments.config import Config, composed, conf_dir, plain, typed
+from gan_experiments.config import composed, conf_dir, plain
 from gan_experiments.errors import UserError
+from gan_experiments.schema import Config, typed
 from gan_experiments.truncation import TruncationChoice
 
 

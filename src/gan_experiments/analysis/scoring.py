@@ -18,7 +18,7 @@ from gan_experiments.analysis.choices import Choice
 from gan_experiments.analysis.targets import Stored, checkpoints, common_shape, fitting_split, identify, stored
 from gan_experiments.assembly import assemble_evaluator
 from gan_experiments.batch_statistics import statistics_of
-from gan_experiments.config import Config, build
+from gan_experiments.config import build
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.inference import load_generator
@@ -27,6 +27,7 @@ from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.score import Score
 from gan_experiments.rundir import read_config
 from gan_experiments.runtime import Runtime
+from gan_experiments.schema import Config
 from gan_experiments.truncation import TruncationChoice
 
 STORED_METRICS = ("fast",)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +12,9 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Batch, Dataset, Split
 from gan_experiments.errors import NonFinite, UserError
-from gan_experiments.metrics.base import AnyMetric, Reading, Walk, WalkMetric
+from gan_experiments.metrics.base import AnyMetric, Walk, WalkMetric
 from gan_experiments.metrics.extractors import Extractor, Features, picks
-from gan_experiments.metrics.intervals import of_mean
+from gan_experiments.metrics.found import Found, average
 from gan_experiments.metrics.quantisation import Quantisation
 from gan_experiments.metrics.reals import Reals, part, shares, stored
 from gan_experiments.metrics.score import Score
@@ -29,16 +27,6 @@ them with the classes that were asked for."""
 
 Progress = Callable[[str, int, int], None]
 """Told what is under way, and how many of how many samples or metrics are done."""
-
-
-@final
-@dataclass(frozen=True)
-class Found:
-    """A reading, the metric that gave it, and the extractor that it read."""
-
-    reading: Reading
-    metric: AnyMetric
-    extractor: Extractor | None
 
 
 class Evaluator:
@@ -87,9 +75,8 @@ class Evaluator:
         self.stations = arrange(dataset, extractors, self.metrics, labelled)
         for station in self.stations:
             station.settle(self.device, world > 1)
-        count = len(dataset.train) if reals is None else reals
         self.reals = Reals(
-            dataset, self.stations, count, self.held_out, batch_size, seed, cache, rank, world, self._say
+            dataset, self.stations, reals, self.held_out, batch_size, seed, cache, rank, world, self._say
         )
         self._floors: dict[str, float] | None = None
 
@@ -140,22 +127,12 @@ class Evaluator:
         self.reals.show(self.reals.metrics())
         self.reals.show_held_out(half=False)
         found, count = self._draws(source, step, walk)
-        facts = {
-            "n_fake": count,
-            "draws": 1 if isinstance(source, Split) else self.draws,
-            "split": "train",
-            "dataset": self.dataset.name,
-            "data_fingerprint": self.dataset.fingerprint,
-            "transform": self.dataset.transform,
-            "quantise": self._bytes_by(source),
+        facts = self._facts(source, count) | {
             "batch_norm": batch_norm,
             "truncation": truncation,
             "weights": weights,
             "images": images,
             "step": step,
-            "seed": self.seed,
-            "batch_size": self.batch_size,
-            "device": self.device.type,
             "seconds": time.perf_counter() - start,
         }
         return {name: self._score(name, one, floors, facts) for name, one in found.items()}
@@ -167,6 +144,21 @@ class Evaluator:
             for station in self.stations
             for metric in station.metrics.values()
             for name, picture in metric.pictures().items()
+        }
+
+    def _facts(self, source: Draw | Split, count: int) -> dict[str, Any]:
+        """How `count` samples of each draw are measured, for the record."""
+        return {
+            "n_fake": count,
+            "draws": 1 if isinstance(source, Split) else self.draws,
+            "split": "train",
+            "dataset": self.dataset.name,
+            "data_fingerprint": self.dataset.fingerprint,
+            "transform": self.dataset.transform,
+            "quantise": self._bytes_by(source),
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "device": self.device.type,
         }
 
     def _score(self, name: str, found: Found, floors: Mapping[str, float], facts: Mapping[str, Any]) -> Score:
@@ -286,19 +278,3 @@ class Evaluator:
     def _say(self, what: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(what, done, total)
-
-
-def average(draws: list[dict[str, Found]]) -> dict[str, Found]:
-    """Means over draws, with the interval that their spread gives."""
-    result = {}
-    for name, first in draws[0].items():
-        values = [found[name].reading.value for found in draws]
-        reading = first.reading._replace(
-            value=statistics.fmean(values),
-            error=statistics.stdev(values),
-            error_from=f"standard deviation of {len(draws)} draws",
-            interval=of_mean(values),
-            interval_from=f"Student's t over {len(draws)} draws, for their mean",
-        )
-        result[name] = Found(reading, first.metric, first.extractor)
-    return result

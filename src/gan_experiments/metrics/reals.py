@@ -29,7 +29,7 @@ class Reals:
         self,
         dataset: Dataset,
         stations: list[Station],
-        count: int,
+        count: int | None,
         held_out: int,
         batch_size: int,
         seed: int,
@@ -38,8 +38,9 @@ class Reals:
         world: int,
         say: Say,
     ) -> None:
-        """`count` training and `held_out` held-out samples, seeded picks."""
-        self.dataset, self.stations, self.count, self.held_out = dataset, stations, count, held_out
+        """`count` training samples (None: all) and `held_out` held-out ones, seeded picks."""
+        self.dataset, self.stations, self.held_out = dataset, stations, held_out
+        self.count = len(dataset.train) if count is None else count
         self.batch_size, self.seed, self.cache = batch_size, seed, cache
         self.rank, self.world, self.say = rank, world, say
         self.seen: set[int] = set()
