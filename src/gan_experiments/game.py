@@ -78,7 +78,7 @@ class Deal:
 class Round(ABC):
     """What one update may look at: latents drawn at the deal, and tensors derived from them when first asked for."""
 
-    names: ClassVar[frozenset[str]] = frozenset()
+    names: ClassVar[frozenset[str]] = frozenset({"batch", "labels"})
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -89,6 +89,17 @@ class Round(ABC):
         self.deal = deal
         self.opposition: dict[str, Tensor] | None = None
         self._slopes: dict[str, Tensor] = {}
+
+    @dealt
+    def batch(self) -> Batch:
+        """The samples and labels of this move."""
+        return self.deal.fetch()
+
+    @dealt
+    def labels(self) -> Tensor | None:
+        """Labels (n,) of the real samples."""
+        batch: Batch = self.batch
+        return batch.labels
 
     @abstractmethod
     def judge(self, samples: Tensor, name: str, classes: Tensor | None = None) -> Verdict:

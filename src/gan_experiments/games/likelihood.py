@@ -9,7 +9,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from gan_experiments.data.base import Batch, Spec
+from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Game, Round, Verdict, dealt
 from gan_experiments.trick import Trick
@@ -22,17 +22,6 @@ class LikelihoodRound(Round):
         super().__init__(deal)
         self.game = game
         self.z = game.latents(deal.batch_size, deal.random("z"))
-
-    @dealt
-    def batch(self) -> Batch:
-        """The samples and labels of this move."""
-        return self.deal.fetch()
-
-    @dealt
-    def labels(self) -> Tensor | None:
-        """Labels (n,) of the real samples."""
-        batch: Batch = self.batch
-        return batch.labels
 
     @dealt
     def reals(self) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from gan_experiments.data.base import Batch, Spec
+from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Game, Round, Verdict, dealt, judged, widened
 from gan_experiments.modules import evaluating
@@ -34,17 +34,6 @@ class NoiseRound(Round):
         self.game = game
         self.z = game.latents(deal.batch_size, deal.random("z"))
         self.drawn = game.ask(deal.batch_size, deal.random("classes"))
-
-    @dealt
-    def batch(self) -> Batch:
-        """The samples and labels of this move."""
-        return self.deal.fetch()
-
-    @dealt
-    def labels(self) -> Tensor | None:
-        """Labels (n,) of the real samples."""
-        batch: Batch = self.batch
-        return batch.labels
 
     @dealt
     def latents(self) -> Tensor:
