@@ -50,6 +50,8 @@ def test_help_names_groups_options_and_examples_without_torch(tmp_path: Path) ->
         (["lossy=hinge"], "lossy"),
         (["loss"], "loss"),
         (["regularizer=r3"], "Could not find 'regularizer/r3'"),
+        (["trick=[emma]"], "Could not load 'trick/emma'. Available options in 'trick': ada apa"),
+        (["conditioning=[native,batchnorm]"], "Available options in 'conditioning': auxiliary_classifier batch_norm"),
         (["experiment=rign"], "Could not find 'experiment/rign' Available options in 'experiment': acgan"),
     ],
 )

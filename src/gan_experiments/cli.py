@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from gan_experiments.composition import check_composition
+from gan_experiments.composition import check_composition, options
 from gan_experiments.config import conf_dir, plain, register
 from gan_experiments.errors import UserError
 from gan_experiments.logging.status import State, Status
@@ -99,7 +99,16 @@ def report(error: Exception) -> None:
         traceback.print_exception(error)
     elif not isinstance(error, UserError) and not composing(error):
         print("gan-train: an error of the program's own; run.debug=true shows its traceback", file=sys.stderr)
-    print(f"gan-train: {one_line(error)}", file=sys.stderr)
+    print(f"gan-train: {with_options(one_line(error))}", file=sys.stderr)
+
+
+def with_options(text: str) -> str:
+    """The text, naming the options that there are where Hydra names none: for one of several from a group."""
+    found = re.search(r"Could not load '(\w+)/[^']+'\.", text)
+    known = options(config_folders(sys.argv[1:]), found[1]) if found else []
+    if found is None or not known:
+        return text
+    return f"{text[: found.end()]} Available options in '{found[1]}': {' '.join(known)}{text[found.end() :]}"
 
 
 def composing(error: BaseException) -> bool:
