@@ -21,17 +21,6 @@ from gan_experiments.metrics.extractors import Extractor, ExtractorSource, Featu
 
 FOLDER = Path(conf_dir()) / "experiment"
 EXPERIMENTS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-SMALL = {  # experiments that don't say so themselves
-    "autoregressive": "model.generator.width=2 model.generator.blocks=1 model.generator.levels=16",
-    "r3gan_cifar10": "model.generator.width=8 model.generator.groups=2 model.discriminator.width=8 "
-    "model.discriminator.groups=2",
-    "r3gan_ffhq64": "dataset.size=16 model.generator.width=8 model.generator.groups=2 model.discriminator.width=8 "
-    "model.discriminator.groups=2",
-    "r3gan_stacked_mnist": "model.generator.width=8 model.generator.groups=2 model.discriminator.width=8 "
-    "model.discriminator.groups=2 dataset=stacked_fashion10k",
-}
-COUNTS = {"r3gan_cifar10": ["G 20,781,952, D 21,280,512", "G 20,732,160, D 20,683,776 with "
-          "model.generator.conditional=false model.discriminator.conditional=false"]}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,13 +44,13 @@ def header(experiment: str) -> str:
 def small(experiment: str) -> list[str]:
     """Overrides that make an experiment's networks and images small, from its lines `Small: key=value ...`."""
     lines = re.findall(r"^Small: (.+)$", header(experiment), re.MULTILINE)
-    return " ".join([*lines, SMALL.get(experiment, "")]).split()
+    return " ".join(lines).split()
 
 
 def counts(experiment: str) -> list[Counts]:
     """What an experiment's lines `Parameters: G n, D m [for k classes] [with key=value ...]` say."""
     found = []
-    for line in [*re.findall(r"^Parameters: (.+)$", header(experiment), re.MULTILINE), *COUNTS.get(experiment, [])]:
+    for line in re.findall(r"^Parameters: (.+)$", header(experiment), re.MULTILINE):
         said = re.match(r"G ([\d,]+), D ([\d,]+)(?: for ([\d,]+) classes)?(?: with (.+))?", line)
         assert said is not None, f"{experiment}: can't read its parameters: {line}"
         g, d, classes = (int((text or "10").replace(",", "")) for text in said.groups()[:3])
