@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from gan_experiments import experiment
 from gan_experiments import runtime as machine
 from gan_experiments.assembly import build_game, build_trainer
-from gan_experiments.config import build
+from gan_experiments.config import build, composed
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.modules import count_parameters
+from gan_experiments.networks.blur import FadingBlur
 from gan_experiments.networks.equalised import (
     ROOT_2,
     DownConv2d,
@@ -27,6 +31,7 @@ from gan_experiments.networks.equalised import (
     UpConv2d,
 )
 from gan_experiments.networks.growth import Stage, double, fade, halve, stage_at
+from gan_experiments.networks.informed import readings
 from gan_experiments.networks.progan import ProGANDiscriminator, ProGANGenerator
 from gan_experiments.schema import typed
 from gan_experiments.trainer import Trainer
@@ -219,6 +224,34 @@ def test_the_clock_is_saved_and_stays_where_it_is_read() -> None:
     assert other.growth.stage == generator.growth.stage
     assert generator.to("meta").growth.clock.device.type == "cpu"
     assert generator.growth.stage == other.growth.stage
+
+
+def test_records_say_where_growth_stands(tmp_path: Path) -> None:
+    settings = (
+        "experiment=progan", "model.generator.channel_max=4", "model.discriminator.channel_max=4", "metric=none",
+        "schedule.images=56", "schedule.batch_size=4", "log.every=4", "samples.every=1000", "logger=none",
+        "model.generator.images_per_phase=8",
+    )  # fmt: skip
+    experiment.run(composed(*settings, f"run.dir={tmp_path}"), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for player in ("generator", "discriminator"):
+        found = [
+            (row["values"][f"{player}/side"], row["values"][f"{player}/fade_in"])
+            for row in rows
+            if row["kind"] == "train"
+        ]
+        # A record is of the step that ends there, so that the first half of a fade shows as what it began with.
+        grown = [(side, share) for side in (8.0, 16.0, 32.0) for share in (0.0, 0.5, 1.0, 1.0)]
+        assert found == [(4.0, 1.0), (4.0, 1.0), *grown]
+
+
+def test_records_say_how_far_a_blur_has_faded() -> None:
+    blur = FadingBlur(sigma=2.0, fade=100)
+    assert readings([nn.Sequential(blur)]) == {"blur": 2.0}
+    blur.at(75, 1000)
+    assert readings([nn.Sequential(blur)]) == {"blur": 0.5}
+    blur.at(200, 1000)
+    assert readings([nn.Identity(), blur]) == {"blur": 0.0}
 
 
 @pytest.mark.parametrize("make", [ProGANGenerator, ProGANDiscriminator])

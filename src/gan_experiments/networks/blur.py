@@ -39,7 +39,12 @@ class FadingBlur(Timed):
     def at(self, images: int, total: int) -> None:
         """Be as after `images`."""
         left = max(1 - images / self.fade, 0.0) if self.fade else 0.0
-        self.taps.copy_(self.gaussian(self.sigma * left))
+        self.now = self.sigma * left
+        self.taps.copy_(self.gaussian(self.now))
+
+    def readings(self) -> dict[str, float]:
+        """The deviation in pixels."""
+        return {"blur": self.now}
 
     def forward(self, images: Tensor) -> Tensor:
         """(n, c, h, w) for (n, c, h, w)."""

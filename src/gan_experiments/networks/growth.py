@@ -50,7 +50,7 @@ class Growth(Timed):
             raise UserError(f"{network}: first={first}: a power of two from 4 to the side of the data, {side}")
         if images_per_phase is not None and images_per_phase <= 0:
             raise UserError(f"{network}: images_per_phase={images_per_phase}: must be positive, or null for even parts")
-        self.doublings, self.images_per_phase = int(math.log2(side // first)), images_per_phase
+        self.first, self.doublings, self.images_per_phase = first, int(math.log2(side // first)), images_per_phase
         # Whole numbers, which averages of weights copy as they are.
         self.register_buffer("clock", torch.tensor([0, 1]))
 
@@ -64,6 +64,11 @@ class Growth(Timed):
     def at(self, images: int, total: int) -> None:
         """Set the clock."""
         self.clock.copy_(torch.tensor([images, total]))
+
+    def readings(self) -> dict[str, float]:
+        """The side to which images have grown, or are growing, and the share of its finest level."""
+        doublings, share = self.stage
+        return {"side": float(self.first * 2**doublings), "fade_in": share}
 
     @property
     def stage(self) -> Stage:

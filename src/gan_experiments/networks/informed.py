@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -62,3 +62,17 @@ class Timed(nn.Module, ABC):
     @abstractmethod
     def at(self, images: int, total: int) -> None:
         """Be as after `images` of the run's `total` images; called before each step."""
+
+    @abstractmethod
+    def readings(self) -> dict[str, float]:
+        """Where it stands, by name, for the records."""
+
+
+def readings(networks: Iterable[nn.Module]) -> dict[str, float]:
+    """Where the timed parts of networks stand, by name; of those that share a name, the last one's."""
+    found: dict[str, float] = {}
+    for network in networks:
+        for part in network.modules():
+            if isinstance(part, Timed):
+                found |= part.readings()
+    return found

@@ -9,11 +9,13 @@ from gan_experiments.logging.logger import Logger
 from gan_experiments.logging.progress import Progress
 from gan_experiments.logging.records import Records
 from gan_experiments.logging.status import Status
+from gan_experiments.networks.informed import readings
 from gan_experiments.trainer import Observer, Trainer
 
 
 class Recorder(Observer):
-    """Every `every` images: means of all terms and diagnostics since the last record, learning rates, images/s.
+    """Every `every` images: means of all terms and diagnostics since the last record, learning rates, where timed parts
+    of networks stand, images/s.
 
     Raises NonFinite, naming term or player, when one of them wasn't finite.
     """
@@ -37,6 +39,8 @@ class Recorder(Observer):
         now = time.perf_counter()
         seconds = max(now - self.since - trainer.seconds_aside, 1e-9)
         values |= {f"{player.name}/lr": player.tuned.lr for player in trainer.players}
+        for name, networks in trainer.game.sides.items():
+            values |= {f"{name}/{what}": number for what, number in readings(networks).items()}
         values["progress/images_per_second"] = (trainer.images - self.images) / seconds
         self.since, self.images, trainer.seconds_aside = now, trainer.images, 0.0
         self.records.write("train", trainer.images, trainer.step_count, values)
