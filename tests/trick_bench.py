@@ -46,6 +46,8 @@ ZOO = {  # every other model, small; a test holds it complete
     "sagan": ("model=sagan", "model.generator.width=2", "model.discriminator.width=2", "model.generator.latent_dim=3"),
     "biggan": ("model=biggan", "model.generator.width=2", "model.discriminator.width=2", "model.generator.latent_dim=4",
                "model.generator.embedding_dim=3"),
+    "biggan_categories": ("model=biggan_categories", "model.generator.width=2", "model.discriminator.width=2",
+                          "model.generator.latent_dim=12", "model.categories=[3]"),
     "biggan_deep": ("model=biggan_deep", "model.generator.width=2", "model.discriminator.width=2",
                     "model.generator.latent_dim=4", "model.generator.embedding_dim=3"),
     "r3gan": ("model=r3gan", "model.generator.width=8", "model.generator.groups=2", "model.generator.latent_dim=3",
@@ -88,7 +90,7 @@ DATA = {"points": "points", "images": "images", "maxout": "points", "mlp_autoenc
         "dcgan_autoencoder": "images", "dirac": "line", "linear_quadratic": "line", "tiny": "images",
         "resnet": "images", "sagan": "images", "biggan": "images", "biggan_deep": "images",
         "r3gan": "images"}  # fmt: skip
-DATA["sndcgan"] = "images"
+DATA.update({"sndcgan": "images", "biggan_categories": "images"})
 DATA.update({"fastgan": "images", "projected": "images"})
 DATA.update({"stylegan3": "images", "transgan": "larger"})
 DATA.update({"progan": "images", "stylegan": "images", "stylegan2": "images"})
