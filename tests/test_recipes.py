@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import DictConfig
-from torch import nn
 from torch.nn.utils import parametrizations
 
 from gan_experiments.assembly import build_game, build_tricks
@@ -22,7 +21,6 @@ from gan_experiments.config import build, build_number
 from gan_experiments.curves import as_curve
 from gan_experiments.data.base import Spec
 from gan_experiments.modules import count_parameters
-from gan_experiments.networks import conditional
 from gan_experiments.schema import typed
 from recipes import EXPERIMENTS, Counts, counts, given_data, header, small, stand_in
 
@@ -40,11 +38,7 @@ def test_recipes_are_there() -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks are built without what only concerns the values of their weights, and looks at them."""
 
-    def widened(layer: nn.Linear, extra: int) -> nn.Linear:
-        return nn.Linear(layer.in_features + extra, layer.out_features, layer.bias is not None)
-
     monkeypatch.setattr(parametrizations._SpectralNorm, "_power_method", lambda *_: None)
-    monkeypatch.setattr(conditional, "widened", widened)
 
 
 def players(config: DictConfig, spec: Spec, device: str) -> tuple[int, int]:

@@ -105,7 +105,7 @@ def widen_head(network: nn.Module, make: Callable[[int], BatchStatistic], what: 
 def resized(layer: nn.Linear, in_features: int, out_features: int) -> nn.Linear:
     """A linear map of the kind of `layer` (its learning rate equalised, or not), with weights as spread as its own and
     biases of 0."""
-    spread = float(layer.weight.detach().std())
+    spread = layer.weight.detach().std()
     # A normalised layer shares its class with its copies, which then can't be changed one by one.
     normalised = parametrize.is_parametrized(layer, "weight")
     own = nn.Linear(1, 1, layer.bias is not None) if normalised else copy.deepcopy(layer)
