@@ -84,7 +84,7 @@ class Report:
         """One row of the table."""
         cells = [setting.label]
         for name in self.scores:
-            cells += [str(setting.last(name)), number(setting.best(name).mean), number(setting.floor(name).mean)]
+            cells += [str(setting.last(name)), str(setting.best(name)), number(setting.floor(name).mean)]
             if self.baseline is not None:
                 cells.append(str(self.difference(setting, name) or "-"))
         counted = setting.counted
@@ -97,7 +97,7 @@ class Report:
         """What the table's words mean, what else differs, and the runs that don't count, with the reason."""
         lines = [
             "last: mean ± standard deviation over the n runs that came to their end, at their last evaluation.",
-            "best seen: mean of each run's best evaluation, picked by that score; better by chance alone.",
+            "best seen: the same over each run's best evaluation, picked by that score; better by chance alone.",
             "real: the same score for held-out real data in the place of generated samples.",
             "seconds: from a run's first start to its end, with scores and pauses.",
         ]
@@ -122,10 +122,10 @@ class Report:
         """A setting with its runs as plain values."""
         scores = {}
         for name in self.scores:
-            last, difference = setting.last(name), self.difference(setting, name)
+            last, best, difference = setting.last(name), setting.best(name), self.difference(setting, name)
             scores[name] = {
                 "last": {"mean": last.mean, "sd": last.sd, "n": last.n},
-                "best_seen": {"mean": setting.best(name).mean},
+                "best_seen": {"mean": best.mean, "sd": best.sd, "n": best.n},
                 "held_out_real": {"mean": setting.floor(name).mean},
                 "minus_baseline": None if difference is None else asdict(difference),
             }

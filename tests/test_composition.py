@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
 
 from gan_experiments.composition import check_composition
 from gan_experiments.config import conf_dir, register
@@ -17,13 +18,14 @@ CONF = Path(conf_dir())
 TRICKS = sorted(path.stem for path in (CONF / "trick").glob("*.yaml") if path.stem != "none")
 
 
-def check(*overrides: str, folder: Path | None = None) -> None:
+def check(*overrides: str, folder: Path | None = None) -> DictConfig:
     GlobalHydra.instance().clear()
     register()
     search = [f"hydra.searchpath=[file://{folder}]"] if folder else []
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         config = compose("config", ["run.dir=unused", *search, *overrides], return_hydra_config=True)
     check_composition(config, config.hydra)
+    return config
 
 
 @pytest.mark.parametrize("loss", ["hinge", "wasserstein", "relativistic", "fgan_kl"])
@@ -60,6 +62,31 @@ def test_a_trick_changes_what_an_experiment_sets_and_the_command_line_has_the_la
         assert config.schedule.ema.half_life.limit == 10000  # 5000 in the experiment
         config = compose("config", ["run.dir=unused", "experiment=mixtures", "trick=[ema]", "schedule.ema.half_life=7"])
         assert config.schedule.ema.half_life == 7
+
+
+def test_what_an_experiment_brings_can_be_left_out_or_replaced() -> None:
+    assert list(check("experiment=grid").regularizer) == ["r1", "r2"]
+    assert list(check("experiment=grid", "regularizer=none").regularizer or {}) == []
+    assert list(check("experiment=grid", "regularizer=[r2]").regularizer) == ["r2"]
+    replaced = check("experiment=grid", "loss=wasserstein", "regularizer=gradient_penalty")
+    assert list(replaced.regularizer) == ["gradient_penalty"]
+    with pytest.raises(UserError, match=r"experiment=grid: regularizer\.r1 is not an option"):
+        check("experiment=grid", "regularizer=none", "regularizer.r1.weight=3")
+
+
+@pytest.mark.parametrize("group", ["regularizer", "metric"])
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
+def test_every_experiment_can_do_without(experiment: str, group: str) -> None:
+    left = check(f"experiment={experiment}", f"{group}=none")[group] or {}
+    assert all("_target_" in node for node in left.values())  # a conditioning's objective stays
+
+
+def test_a_misspelt_option_inside_an_experiment_is_still_refused(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\ndefaults:\n  - override /regularizer: [r1]\nregularizer: {r3: {weight: 1.0}}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"experiment=mine: regularizer\.r3 is not an option; there is r1"):
+        check("experiment=mine", folder=tmp_path)
 
 
 @pytest.mark.parametrize("trick", TRICKS)

@@ -170,8 +170,17 @@ def test_rows_are_sorted_by_the_first_score_and_compared_with_the_baseline(sweep
                        "images", "seconds"]  # fmt: skip
     cells = {row[0]: row[1:-1] for row in rows[2:]}
     assert list(cells) == ["label_smoothing", "none", "noise"]
-    assert cells["label_smoothing"] == ["11 ± 1.4", "9.5", "4", "-11 better, beyond spread", "2", "0", "1", "1,000"]
-    assert cells["none"] == ["22 ± 2", "22", "4", "-", "3", "0", "0", "1,000"]
+    assert cells["label_smoothing"] == [
+        "11 ± 1.4",
+        "9.5 ± 0.71",
+        "4",
+        "-11 better, beyond spread",
+        "2",
+        "0",
+        "1",
+        "1,000",
+    ]
+    assert cells["none"] == ["22 ± 2", "22 ± 2", "4", "-", "3", "0", "0", "1,000"]
     assert cells["noise"] == ["23", "23", "4", "+1 worse, one seed", "1", "1", "1", "1,000"]
 
 
@@ -186,6 +195,13 @@ def test_a_difference_within_the_spread_says_so(tmp_path: Path) -> None:
     assert [str(report.difference(setting, "is")) for setting in report.settings] == [
         "+4.1 better, beyond spread", "+3.9 better, within spread", "None",
     ]  # fmt: skip
+
+
+def test_equal_means_are_neither_better_nor_worse(tmp_path: Path) -> None:
+    put(tmp_path / "a", config(0), [{"is": record(3.0, True)}])
+    put(tmp_path / "b", config(0, extra=1), [{"is": record(3.0, True)}])
+    report = summarize.Report(tmp_path, ["is"], "extra=(absent)")
+    assert {str(report.difference(setting, "is")) for setting in report.settings} == {"equal", "None"}
 
 
 def test_notes_list_what_does_not_count_with_its_reason(sweep: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gan_experiments.errors import UserError
 from gan_experiments.schema import COMPONENTS
@@ -16,11 +16,30 @@ SEVERAL = ("regularizer", "conditioning", "trick", "metric", "extractor")
 
 
 def check_composition(config: DictConfig, hydra: Any) -> None:
-    """Raise UserError in one line for an experiment's misspelt key, or for tricks that don't go with the choices."""
+    """Raise UserError in one line for an experiment's misspelt key, or for tricks that don't go with the choices.
+
+    What an experiment sets of options that the command line has left out (experiment=grid regularizer=none) is removed.
+    """
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
     choices = hydra.runtime.choices
+    if choices.get("experiment") is not None:
+        leave_out(config, folders, list(hydra.overrides.task))
     check_experiment(config, folders, choices)
     check_tricks(config, folders, choices)
+
+
+def leave_out(config: DictConfig, folders: list[Path], overrides: list[str]) -> None:
+    """Remove settings of options of list groups that aren't chosen, unless the command line sets them itself."""
+    for group in SEVERAL:
+        node = config.get(group)
+        if not isinstance(node, DictConfig):
+            continue
+        known = group_option(folders, group, options(folders, group))
+        for key in list(node):
+            own = any(override.lstrip("+").startswith(f"{group}.{key}.") for override in overrides)
+            if key in known and isinstance(node[key], DictConfig) and "_target_" not in node[key] and not own:
+                with open_dict(node):
+                    del node[key]
 
 
 def check_experiment(config: DictConfig, folders: list[Path], choices: Mapping[str, Any]) -> None:

@@ -85,6 +85,8 @@ class Difference:
 
     def __str__(self) -> str:
         """For example `-3.1 better, beyond spread`."""
+        if self.value == 0:
+            return "equal"
         if self.spread is None:
             size = "one seed"
         else:
