@@ -182,6 +182,39 @@ def test_initial_weights_are_glorots_larger_by_sqrt_2_in_residual_branches() -> 
             assert layer.bias is None or not layer.bias.any()
 
 
+@pytest.mark.parametrize("init", ["orthogonal", "normal"])
+def test_initial_weights_can_be_others(init: str) -> None:
+    """SAGAN's in PyTorch-StudioGAN, and those of Zhao et al. 2020 for CIFAR: alike in and out of branches."""
+    torch.manual_seed(0)
+    spec = Spec((3, 32, 32))
+    generator = ResNetGenerator(spec, 64, 16, attention=True, init=init)
+    discriminator = ResNetDiscriminator(spec, 16, attention=True, spectral_norm=False, init=init)
+    for layer in (*generator.modules(), *discriminator.modules()):
+        if isinstance(layer, nn.BatchNorm2d):
+            assert bool((layer.weight == 1).all()) and not layer.bias.any()
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            rows = layer.weight.detach().flatten(1)
+            assert layer.bias is None or not layer.bias.any()
+            if init == "orthogonal":
+                small = rows @ rows.T if rows.shape[0] <= rows.shape[1] else rows.T @ rows
+                torch.testing.assert_close(small, torch.eye(len(small)), atol=1e-5, rtol=0)
+            elif rows.numel() > 1000:
+                assert float(rows.std()) == pytest.approx(0.02, rel=0.05) and abs(float(rows.mean())) < 2e-3
+
+
+def test_spectral_norm_begins_with_the_initial_weights_that_were_asked_for() -> None:
+    torch.manual_seed(0)
+    network = ResNetDiscriminator(Spec((1, 16, 16)), 16, init="normal")
+    stored = [p for name, p in network.named_parameters() if name.endswith("original")]
+    assert stored and all(float(p.detach().std()) == pytest.approx(0.02, rel=0.1) for p in stored if p.numel() > 1000)
+
+
+def test_unknown_initial_weights_are_refused() -> None:
+    for network in (ResNetGenerator, ResNetDiscriminator):
+        with pytest.raises(UserError, match=f"{network.__name__}: unknown init='ortho'; there are glorot, orthogonal,"):
+            network(Spec((1, 16, 16)), init="ortho")
+
+
 @pytest.mark.parametrize("normalised", [False, True])
 def test_spectral_norm_is_of_every_weight_or_of_none(normalised: bool) -> None:
     torch.manual_seed(0)

@@ -12,10 +12,11 @@ from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Verdict
 from gan_experiments.networks.attention import attend
-from gan_experiments.networks.blocks import LINEAR_MAPS, Staged, StagedGenerator, image_shape, normalise_spectrally
+from gan_experiments.networks.blocks import Staged, StagedGenerator, image_shape, normalise_spectrally
 from gan_experiments.networks.conditional import ClassVectors, class_count
 from gan_experiments.networks.heads import Headed
 from gan_experiments.networks.informed import Informed
+from gan_experiments.networks.initial import initialise_orthogonally
 from gan_experiments.networks.resnet import DOWN as SMALLER_DOWN
 from gan_experiments.networks.resnet import UP as SMALLER_UP
 from gan_experiments.networks.resnet import SumPool, down_block, up_block
@@ -82,17 +83,6 @@ def coding(level: nn.Module, code: Tensor) -> Iterator[None]:
 def attention_side(spec: Spec, attention: bool, resolution: int | None) -> int | None:
     """Side of the feature maps with attention: by default half the data's, at most 64; None without."""
     return (resolution or min(spec.shape[-1] // 2, 64)) if attention else None
-
-
-def initialise_orthogonally(network: nn.Module) -> None:
-    """Orthogonal weights (Saxe et al. 2014), convolutions as (out, in * h * w), and biases of 0."""
-    for layer in network.modules():
-        if isinstance(layer, nn.Embedding):
-            nn.init.orthogonal_(layer.weight)
-        elif isinstance(layer, LINEAR_MAPS):
-            nn.init.orthogonal_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
 
 
 class CodedGenerator(StagedGenerator):

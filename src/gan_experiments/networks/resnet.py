@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.networks.attention import attend
-from gan_experiments.networks.blocks import LINEAR_MAPS, Staged, StagedGenerator, image_shape, normalise_spectrally
+from gan_experiments.networks.blocks import Staged, StagedGenerator, image_shape, normalise_spectrally
 from gan_experiments.networks.heads import Headed
+from gan_experiments.networks.initial import fill, initialise_normally, initialise_orthogonally
 
 UP = {  # channels over width: of the generator's first feature map, then of each block, which doubles the side
     8: (4, 4),
@@ -96,16 +97,28 @@ def residual_shape(spec: Spec, network: str) -> tuple[int, int]:
 
 def initialise_residual(network: nn.Module) -> None:
     """Uniform weights (Glorot & Bengio 2010), sqrt(2) times as large in residual branches, and biases of 0."""
-    for layer in network.modules():
-        if isinstance(layer, LINEAR_MAPS):
-            nn.init.xavier_uniform_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    fill(network, nn.init.xavier_uniform_)
     for block in network.modules():
         if isinstance(block, Residual):
             for layer in block.residual:
                 if isinstance(layer, nn.Conv2d):
                     layer.weight.data.mul_(math.sqrt(2))
+
+
+INITIALISATIONS: dict[str, Callable[[nn.Module], None]] = {
+    "glorot": initialise_residual,
+    "orthogonal": initialise_orthogonally,
+    "normal": initialise_normally,
+}
+
+
+def finish(network: nn.Module, init: str, spectral_norm: bool) -> None:
+    """Initial weights by the way called `init` and, if asked for, spectral norm; UserError for an unknown way."""
+    if init not in INITIALISATIONS:
+        raise UserError(f"{type(network).__name__}: unknown init={init!r}; there are {', '.join(INITIALISATIONS)}")
+    INITIALISATIONS[init](network)
+    if spectral_norm:
+        normalise_spectrally(network)
 
 
 class ResNetGenerator(StagedGenerator):
@@ -114,6 +127,7 @@ class ResNetGenerator(StagedGenerator):
     Published for sides 32, 48 and 128, and in use for 64; 16 and 8 are the one for 32 with fewer blocks. `width` is
     the number of channels at the data's side; for 32 and less all levels have four times that. With `attention`,
     self-attention with pooled keys works at side `attention_resolution`, by default half the data's, at most 32.
+    `init` names the initial weights: glorot (as published), orthogonal, or normal, N(0, 0.02^2).
     """
 
     def __init__(
@@ -124,6 +138,7 @@ class ResNetGenerator(StagedGenerator):
         attention: bool = False,
         attention_resolution: int | None = None,
         spectral_norm: bool = False,
+        init: str = "glorot",
     ) -> None:
         super().__init__()
         channels, side = residual_shape(spec, type(self).__name__)
@@ -146,9 +161,7 @@ class ResNetGenerator(StagedGenerator):
         )
         if attention:
             attend(self, attention_resolution or min(side // 2, 32))
-        initialise_residual(self)
-        if spectral_norm:
-            normalise_spectrally(self)
+        finish(self, init, spectral_norm)
 
 
 class ResNetDiscriminator(Headed, Staged):
@@ -156,7 +169,8 @@ class ResNetDiscriminator(Headed, Staged):
 
     Published for sides 32, 48 and 128, and in use for 64; 16 and 8 have the one for 32. `width` is the number of
     channels of the first block; for 32 and less all blocks have twice that. Channels change in a block's second
-    convolution, with `wide` in its first (SAGAN, BigGAN). Features are the blocks' outputs, before any ReLU.
+    convolution, with `wide` in its first (SAGAN, BigGAN). Features are the blocks' outputs, before any ReLU. `init`
+    as in the generator.
     """
 
     def __init__(
@@ -167,6 +181,7 @@ class ResNetDiscriminator(Headed, Staged):
         attention: bool = False,
         attention_resolution: int | None = None,
         spectral_norm: bool = True,
+        init: str = "glorot",
     ) -> None:
         super().__init__()
         before, side = residual_shape(spec, type(self).__name__)
@@ -181,6 +196,4 @@ class ResNetDiscriminator(Headed, Staged):
         self.head = nn.Linear(before, 1)
         if attention:
             attend(self, attention_resolution or min(side // 2, 32))
-        initialise_residual(self)
-        if spectral_norm:
-            normalise_spectrally(self)
+        finish(self, init, spectral_norm)

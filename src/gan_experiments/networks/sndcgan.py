@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from gan_experiments.data.base import Spec
-from gan_experiments.networks.biggan import initialise_orthogonally
 from gan_experiments.networks.blocks import Staged, StagedGenerator, image_shape, normalisation, normalise_spectrally
 from gan_experiments.networks.heads import Headed
+from gan_experiments.networks.initial import initialise_orthogonally
 
 SMALLEST, LARGEST = 8, 128
 LEVELS = 3
