@@ -8,7 +8,7 @@ import torch
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.modules import count_parameters
-from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator, doubling, halving
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
 
 
@@ -28,12 +28,57 @@ def test_dcgan_at_every_size(side: int, channels: int) -> None:
 
 
 def test_dcgan_64_has_the_published_number_of_parameters() -> None:
-    """Width 64 at 64x64 without the head's and the last layer's biases: 3,576,704 and 2,765,568 in pytorch_GAN_zoo."""
+    """Width 64 at 64x64 without biases: 3,576,704 and 2,765,568 in pytorch_GAN_zoo."""
     spec = Spec((3, 64, 64))
-    generator, discriminator = DCGANGenerator(spec, 100, 64), DCGANDiscriminator(spec, 64)
-    biases = 3  # of the generator's last layer
-    assert count_parameters(generator) - biases == 3_576_704
-    assert count_parameters(discriminator) - 64 - 1 == 2_765_568  # first convolution's and head's biases
+    with torch.device("meta"):
+        bare = DCGANGenerator(spec, 100, 64, bias=False), DCGANDiscriminator(spec, 64, bias=False)
+        usual = DCGANGenerator(spec, 100, 64), DCGANDiscriminator(spec, 64)
+    assert tuple(map(count_parameters, bare)) == (3_576_704, 2_765_568)
+    extra = (3, 64 + 1)  # of the generator's last layer; of the discriminator's first and of its head
+    assert tuple(map(count_parameters, usual)) == (3_576_704 + extra[0], 2_765_568 + extra[1])
+
+
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_dcgan_without_biases_has_none(norm: str) -> None:
+    spec = Spec((3, 16, 16))
+    for network in (
+        DCGANGenerator(spec, 6, 4, norm=norm, bias=False),
+        DCGANDiscriminator(spec, 4, norm=norm, bias=False),
+    ):
+        maps = [
+            m for m in network.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d | torch.nn.Linear)
+        ]
+        assert maps and all(layer.bias is None for layer in maps)
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("side", [8, 32])
+def test_dcgan_with_other_kernels_doubles_and_halves_exactly(side: int, kernel: int) -> None:
+    spec = Spec((1, side, side))
+    generator, discriminator = DCGANGenerator(spec, 6, 4, kernel=kernel), DCGANDiscriminator(spec, 4, kernel=kernel)
+    h = torch.randn(2, 6)
+    for level, shape in zip(generator.levels, generator.shapes, strict=True):
+        h = level(h)
+        assert h.shape[1:] == (shape[0], shape[1], shape[1])
+    images = generator(torch.randn(2, 6))
+    assert images.shape == (2, 1, side, side)
+    assert [f.shape[-1] for f in discriminator(images).features] == [width for _, width in discriminator.shapes]
+
+
+def test_a_doubling_is_the_transpose_of_a_halving() -> None:
+    """So G's convolutions are D's backwards, as the paper has it, for odd kernels too."""
+    torch.manual_seed(0)
+    for kernel in (4, 5):
+        up, down = doubling(3, 2, kernel, bias=False).double(), halving(2, 3, kernel, bias=False).double()
+        down.weight.data.copy_(up.weight)
+        x, y = torch.randn(1, 2, 8, 8).double(), torch.randn(1, 3, 4, 4).double()
+        torch.testing.assert_close((down(x) * y).sum(), (x * up(y)).sum())
+
+
+def test_dcgan_refuses_kernels_that_would_skip_pixels() -> None:
+    for network in (DCGANGenerator, DCGANDiscriminator):
+        with pytest.raises(UserError, match="kernel=1: convolutions of stride 2 need kernels of side 2 or more"):
+            network(Spec((1, 16, 16)), kernel=1)
 
 
 def test_dcgan_width_is_capped_and_normalisation_can_be_chosen() -> None:
