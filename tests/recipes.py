@@ -25,13 +25,15 @@ EXPERIMENTS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 @dataclass(frozen=True)
 class Counts:
-    """Trainable parameters of both players as published, with these overrides and this many classes."""
+    """Trainable parameters of both players as published, with these overrides, for images of so many classes and
+    channels."""
 
     experiment: str
     generator: int
     discriminator: int
     overrides: tuple[str, ...] = ()
     classes: int = 10
+    channels: int = 3
 
 
 def header(experiment: str) -> str:
@@ -48,13 +50,15 @@ def small(experiment: str) -> list[str]:
 
 
 def counts(experiment: str) -> list[Counts]:
-    """What an experiment's lines `Parameters: G n, D m [for k classes] [with key=value ...]` say."""
+    """What an experiment's lines `Parameters: G n, D m [for k classes] [for c channel] [with key=value ...]` say."""
     found = []
     for line in re.findall(r"^Parameters: (.+)$", header(experiment), re.MULTILINE):
-        said = re.match(r"G ([\d,]+), D ([\d,]+)(?: for ([\d,]+) classes)?(?: with (.+))?", line)
+        said = re.match(
+            r"G ([\d,]+), D ([\d,]+)(?: for ([\d,]+) classes)?(?: for (\d) channels?)?(?: with (.+))?", line
+        )
         assert said is not None, f"{experiment}: can't read its parameters: {line}"
         g, d, classes = (int((text or "10").replace(",", "")) for text in said.groups()[:3])
-        found.append(Counts(experiment, g, d, tuple((said[4] or "").split()), classes))
+        found.append(Counts(experiment, g, d, tuple((said[5] or "").split()), classes, int(said[4] or 3)))
     return found
 
 
