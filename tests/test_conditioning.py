@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,17 +26,24 @@ from gan_experiments.errors import UserError
 from gan_experiments.game import Deal
 from gan_experiments.games.noise import NoiseGame
 from gan_experiments.modules import count_parameters
+from gan_experiments.networks.biggan import BigGANGenerator
+from gan_experiments.networks.biggan_deep import BigGANDeepGenerator
 from gan_experiments.networks.conditional import ConditionalBatchNorm, LabelMaps, Projection
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.equalised import EqualLinear
+from gan_experiments.networks.fastgan import FastGANGenerator
 from gan_experiments.networks.heads import widened
 from gan_experiments.networks.informed import Informed, informing
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
+from gan_experiments.networks.resnet import ResNetGenerator
+from gan_experiments.networks.stylegan import StyleGANGenerator
+from gan_experiments.networks.stylegan2 import StyleGAN2Generator
+from gan_experiments.networks.stylegan3 import StyleGAN3Generator
 from gan_experiments.sampling import by_class, draw
 from gan_experiments.schema import typed
 from gan_experiments.trainer import Trainer
-from gan_experiments.tricks.conditioning import ConditionalNorm, OneHot, Planes, ProjectionHead
-from given import FLOAT32
+from gan_experiments.tricks.conditioning import ConditionalNorm, JoinedMaps, OneHot, Planes, ProjectionHead
+from given import FLOAT32, named
 from trick_bench import compose_plainly
 
 FOLDER = Path(conf_dir()) / "conditioning"
@@ -162,6 +171,65 @@ def test_one_hot_and_planes_are_wider_first_layers() -> None:
     z = torch.randn(2, 4)
     assert not torch.equal(own.sample(z, torch.tensor([0, 0])), own.sample(z, torch.tensor([1, 1])))
     assert own.latents(5, seeding.generator(0, "z")).shape == (5, 4)
+
+
+WAYS = {"one_hot": OneHot, "label_maps": JoinedMaps, "batch_norm": ConditionalNorm}
+
+
+def conditioned(make: Any, names: Sequence[str], spec: Spec = SPEC) -> NoiseGame:
+    """A game whose generator is told classes in these ways, in this order."""
+    tricks: list[Any] = [named(WAYS[name](), name) for name in names]  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    return NoiseGame(spec, make, partial(DCGANDiscriminator, width=4), [*tricks, named(ProjectionHead(), "projection")])  # type: ignore[arg-type, list-item]
+
+
+@pytest.mark.parametrize(
+    ("make", "names", "norms"),
+    [
+        (partial(ResNetGenerator, latent_dim=3, width=2), ("one_hot", "batch_norm"), 2),
+        (partial(ResNetGenerator, latent_dim=3, width=2), ("one_hot", "label_maps", "batch_norm"), 2),
+        (partial(DCGANGenerator, latent_dim=3, width=4), ("one_hot", "label_maps", "batch_norm"), 1),
+        (partial(MLPGenerator, latent_dim=3, hidden=[4, 4], batch_norm=True), ("one_hot", "batch_norm"), 2),
+    ],
+)
+def test_the_order_of_conditionings_changes_nothing(make: Any, names: tuple[str, ...], norms: int) -> None:
+    first, *others = (conditioned(make, order) for order in permutations(names))
+    assert sum(isinstance(part, ConditionalBatchNorm) for part in first.generator.modules()) == norms
+    for other in others:
+        assert count_parameters(other) == count_parameters(first)
+        ours, theirs = first.state_dict(), other.state_dict()
+        assert list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_table_of_classes_is_not_taken_for_a_map_of_latents() -> None:
+    with pytest.raises(UserError, match="first linear map, which FastGANGenerator has not"):
+        conditioned(partial(FastGANGenerator, latent_dim=3, width=2), ["label_maps", "one_hot"])
+
+
+STYLED: Any = {"latent_dim": 3, "style_dim": 3, "mapping_layers": 1, "channel_max": 4}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(BigGANGenerator, width=2),
+        partial(BigGANDeepGenerator, width=2, latent_dim=4),
+        partial(StyleGANGenerator, **STYLED),
+        partial(StyleGAN2Generator, **STYLED),
+        partial(StyleGAN3Generator, depth=4, margin=4, **STYLED),
+    ],
+)
+def test_one_hot_latents_are_refused_where_networks_have_their_own_way(make: Any) -> None:
+    with pytest.raises(UserError, match=r"^conditioning one_hot .*conditioning=\[native\].*conditional=true") as error:
+        conditioned(make, ["one_hot"])
+    assert "\n" not in str(error.value) and "NoiseGame" not in str(error.value)
+
+
+def test_maps_that_can_not_be_joined_have_a_remedy_that_fits() -> None:
+    with pytest.raises(UserError, match=r"StyleGAN3Generator has no feature maps.*conditioning=\[native\]$"):
+        conditioned(partial(StyleGAN3Generator, depth=4, margin=4, **STYLED), ["label_maps"])
+    with pytest.raises(UserError, match=r"MLPGenerator has no feature maps.*conditioning=\[one_hot,...\]$"):
+        conditioned(partial(MLPGenerator, latent_dim=3, hidden=[4]), ["label_maps"])
 
 
 def images() -> Dataset:

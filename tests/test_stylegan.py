@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from gan_experiments import runtime as machine
+from gan_experiments.assembly import build_game, build_trainer
+from gan_experiments.composition import check_tricks
+from gan_experiments.config import build, conf_dir
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Deal
@@ -16,10 +23,15 @@ from gan_experiments.games.style import StyleGame, StyleRound
 from gan_experiments.modules import count_parameters
 from gan_experiments.networks.dcgan import DCGANGenerator
 from gan_experiments.networks.equalised import ROOT_2, EqualLinear
+from gan_experiments.networks.informed import informing
 from gan_experiments.networks.mapping import Mapping, styling
 from gan_experiments.networks.progan import Blur
 from gan_experiments.networks.stylegan import AdaIN, Constant, Noise, StyleGANDiscriminator, StyleGANGenerator
 from gan_experiments.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
+from gan_experiments.schema import typed
+from gan_experiments.trainer import Trainer
+from given import differing
+from trick_bench import GAMES, compose_plainly
 
 SPEC = Spec((3, 16, 16), tuple("abc"))
 
@@ -29,12 +41,14 @@ def generator(**options: Any) -> StyleGANGenerator:
     return StyleGANGenerator(SPEC, 6, 5, 2, channel_max=8, **options)
 
 
-def game(mixing: float = 0.5, **options: Any) -> StyleGame:
+def game(mixing: float = 0.5, first: bool = False, **options: Any) -> StyleGame:
+    """A small game of StyleGAN2, or of the `first` StyleGAN."""
     torch.manual_seed(0)
+    makes: Any = (StyleGANGenerator, StyleGANDiscriminator) if first else (StyleGAN2Generator, StyleGAN2Discriminator)
     return StyleGame(
         SPEC,
-        lambda spec: StyleGAN2Generator(spec, 6, 5, 2, channel_max=8, **options),
-        lambda spec: StyleGAN2Discriminator(spec, channel_max=8, **options),
+        lambda spec: makes[0](spec, 6, 5, 2, channel_max=8, **options),
+        lambda spec: makes[1](spec, channel_max=8, **options),
         mixing=mixing,
     )
 
@@ -226,9 +240,15 @@ def test_truncation_moves_styles_towards_their_mean() -> None:
     torch.testing.assert_close(mapping(z), styles)
 
 
-def test_classes_reach_mapping_and_discriminator() -> None:
-    played = game(conditional=True)
-    assert played.labelled
+@pytest.mark.parametrize("first", [True, False])
+def test_classes_reach_mapping_and_discriminator(first: bool) -> None:
+    played = game(first=first, conditional=True)
+    assert played.labelled and played.judges_classes
+    images = torch.randn(1, 3, 16, 16).expand(3, -1, -1, -1)
+    with informing(played.discriminator, torch.tensor([0, 1, 1])), torch.no_grad():
+        logits = played.discriminator.eval()(images).logits
+    played.train()
+    assert torch.allclose(logits[1], logits[2]) and not torch.allclose(logits[0], logits[1])
     round = dealt(played)
     assert round.fakes.shape == (8, 3, 16, 16) and round.fake.logits.shape == (8,)
     with torch.no_grad():
@@ -239,11 +259,42 @@ def test_classes_reach_mapping_and_discriminator() -> None:
         torch.testing.assert_close(played.truncated(z, 1.0, classes=torch.tensor([0, 1])), b)
 
 
+def run(*lines: str) -> Trainer:
+    """A run on labelled images, grown from side 4 to 8."""
+    config, choices = compose_plainly(*GAMES["stylegan"], "model.generator.first=4", *lines)
+    node = OmegaConf.create({**config, "dataset": {"_target_": "trick_bench.images"}})
+    check_tricks(node, [Path(conf_dir())], choices)
+    settings = typed(node)
+    dataset = build(settings.dataset, "dataset")
+    runtime = machine.choose(settings.runtime, True)
+    return build_trainer(settings, build_game(settings, dataset.spec), dataset, runtime)[0]
+
+
+def test_the_conditional_game_trains_and_resumes_exactly() -> None:
+    lines = ("conditioning=[native]", "schedule.steps=4", "regularizer=[r1]", "model.discriminator.mapping_layers=2")
+    straight, first, second = run(*lines), run(*lines), run(*lines)
+    before = {name: value.clone() for name, value in straight.game.named_parameters()}
+    for _ in range(4):
+        straight.step()
+    straight.meter.check()
+    still = [name for name, value in straight.game.named_parameters() if torch.equal(before[name], value)]
+    assert not still and any("embedding" in name for name in before), still
+    for _ in range(2):
+        first.step()
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for _ in range(2):
+        second.step()
+    assert not differing(straight, second)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UserError, match="StyleGame needs a generator of styles, which DCGANGenerator is not"):
         StyleGame(SPEC, lambda spec: DCGANGenerator(spec, 4, 4), lambda spec: StyleGANDiscriminator(spec, 64, 4))
     with pytest.raises(UserError, match=r"mixing=1.5"):
         game(mixing=1.5)
+    for make in (StyleGANGenerator, StyleGANDiscriminator):
+        with pytest.raises(UserError, match="conditional: true needs labelled data"):
+            make(Spec((3, 8, 8)), channel_max=4, conditional=True)
 
 
 def test_half_precision() -> None:

@@ -21,11 +21,10 @@ from gan_experiments.errors import UserError
 from gan_experiments.modules import count_parameters
 from gan_experiments.networks.equalised import ROOT_2, DownConv2d, EqualConv2d, EqualLinear, LeakyReLU
 from gan_experiments.networks.informed import informing
-from gan_experiments.networks.mapping import styling
+from gan_experiments.networks.mapping import ClassProduct, styling
 from gan_experiments.networks.resample import blur, downsample, upsample
 from gan_experiments.networks.stylegan import Constant, Noise
 from gan_experiments.networks.stylegan2 import (
-    ClassProduct,
     ModulatedConv2d,
     ResidualHalving,
     StyleGAN2Discriminator,

@@ -15,7 +15,7 @@ from gan_experiments.networks.attention import attend
 from gan_experiments.networks.blocks import Staged, StagedGenerator, image_shape, normalise_spectrally
 from gan_experiments.networks.conditional import ClassVectors, class_count
 from gan_experiments.networks.heads import Headed
-from gan_experiments.networks.informed import Informed
+from gan_experiments.networks.informed import ClassesByItself, Informed
 from gan_experiments.networks.initial import initialise_orthogonally
 from gan_experiments.networks.resnet import DOWN as SMALLER_DOWN
 from gan_experiments.networks.resnet import UP as SMALLER_UP
@@ -85,7 +85,7 @@ def attention_side(spec: Spec, attention: bool, resolution: int | None) -> int |
     return (resolution or min(spec.shape[-1] // 2, 64)) if attention else None
 
 
-class CodedGenerator(StagedGenerator):
+class CodedGenerator(StagedGenerator, ClassesByItself):
     """A generator whose levels after the first are told a code: of the class, of latents, or of both."""
 
     embedding: SharedEmbedding | None

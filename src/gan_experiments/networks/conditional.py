@@ -222,7 +222,8 @@ def condition_norms(network: nn.Module, classes: int) -> int:
 
 def widen_first(network: nn.Module, width: int, extra: int, what: str) -> None:
     """Let the network's first linear map, of inputs (n, width), take `extra` more; UserError naming `what` without."""
-    for parent in list(network.modules()):
+    # A table of classes may happen to be as wide, but reads no latents.
+    for parent in [part for part in network.modules() if not isinstance(part, Classwise)]:
         for name, child in parent.named_children():
             if isinstance(child, nn.Linear) and child.in_features == width:
                 setattr(parent, name, widened(child, extra))

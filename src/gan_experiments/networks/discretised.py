@@ -15,6 +15,7 @@ from torch.special import log_ndtr
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
+from gan_experiments.networks.precision import without_autocast
 
 LOWEST, HIGHEST = -7.0, 1.0
 """Of logarithms of scales: an eighth of a byte, below which nothing is gained (Salimans et al. 2017), and more than the
@@ -73,7 +74,7 @@ class Observation(nn.Module, ABC):
     def forward(self, centre: Tensor, samples: Tensor) -> Tensor:
         """Log-likelihoods (n,) in nats of samples (n, ...) given what the decoder makes (n, ...); float32."""
         log_scale = self.log_scale.clamp_min(LOWEST)
-        with torch.autocast(samples.device.type, enabled=False):
+        with without_autocast(samples.device):
             values, centre = samples.to(log_scale.dtype), centre.to(log_scale.dtype)
             each = (self.mass if self.bytes else self.density)(values, centre, log_scale)
             return each.flatten(1).sum(1)

@@ -35,6 +35,11 @@ class Informed(Classwise):
         return self.told
 
 
+class ClassesByItself(nn.Module):
+    """A network that uses classes in its own way when made with `conditional`, and whose latents a layer around it
+    can't widen: more than its first linear map reads them."""
+
+
 @contextmanager
 def informing(network: nn.Module, classes: Tensor | None) -> Iterator[None]:
     """Tell every informed part of `network` the classes (n,) of the call made meanwhile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from gan_experiments.data.base import Spec
 from gan_experiments.game import widened
 from gan_experiments.networks.conditional import class_count
 from gan_experiments.networks.equalised import ROOT_2, EqualLinear, LeakyReLU, PixelNorm
-from gan_experiments.networks.informed import Informed
+from gan_experiments.networks.informed import ClassesByItself, Informed
+from gan_experiments.networks.precision import without_autocast
 
 MAPPING_RATE = 0.01
 """The mapping learns a hundred times more slowly than the other layers."""
@@ -66,7 +68,7 @@ class Mapping(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Styles (n, style_dim), float32."""
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device):
             h = self.norm(widened(z))
             if self.embedding is not None:
                 h = torch.cat([h, self.embedding()], 1)
@@ -88,7 +90,25 @@ def mapping_layers(sizes: list[int], weight_gain: float = 1.0, gain: float = ROO
     return nn.Sequential(*layers)
 
 
-class StyleGenerator(nn.Module, ABC):
+class ClassProduct(nn.Module):
+    """The logit <Wh + b, m> / sqrt(dim), where m is made of the class by `depth` layers (Karras et al. 2020, ADA,
+    appendix C)."""
+
+    def __init__(self, features: int, classes: int, depth: int) -> None:
+        super().__init__()
+        self.project = EqualLinear(features, features)
+        self.embedding = ClassEmbedding(classes, features)
+        self.body = mapping_layers([features] * (depth + 1))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(n, 1) for features (n, d), float32."""
+        with without_autocast(h.device):
+            projected, vector = self.project(widened(h)), self.body(self.embedding())
+            logits: Tensor = (projected * vector).sum(1, keepdim=True) / math.sqrt(vector.shape[1])
+        return logits
+
+
+class StyleGenerator(ClassesByItself, ABC):
     """A generator that makes styles of latents by its `mapping`, and images of one style a sample and layer."""
 
     latent_dim: int

@@ -7,9 +7,11 @@ from torch import Tensor, nn
 
 from gan_experiments.data.base import Spec
 from gan_experiments.game import widened
+from gan_experiments.networks.conditional import class_count
 from gan_experiments.networks.equalised import ROOT_2, DownConv2d, EqualConv2d, EqualLinear, LeakyReLU, UpConv2d, widths
 from gan_experiments.networks.growth import GrowingGenerator, Growth, growing_sides, shapes_of
-from gan_experiments.networks.mapping import Mapping, Styled, StyleGenerator, styling
+from gan_experiments.networks.mapping import ClassProduct, Mapping, Styled, StyleGenerator, styling
+from gan_experiments.networks.precision import without_autocast
 from gan_experiments.networks.progan import Blur, ProGANDiscriminator
 from gan_experiments.networks.resample import BOX
 
@@ -66,7 +68,7 @@ class AdaIN(Styled):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) for (n, c, h, w)."""
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             scale, shift = self.affine(self.style)[:, :, None, None].chunk(2, 1)
             values = widened(x)
             values = values - values.mean((2, 3), keepdim=True)
@@ -78,7 +80,8 @@ class StyleGANGenerator(StyleGenerator, GrowingGenerator):
     """A learned 4x4 constant, doubled and convolved; after each layer noise, leaky ReLU and the layer's style.
 
     Maps of a side have channel_base / side channels, up to `channel_max`. `first` is the side of images at first, which
-    grow as ProGAN's do, `images_per_phase` images a phase; None: no growth. Colours are linear, without a tanh.
+    grow as ProGAN's do, `images_per_phase` images a phase; None: no growth. With `conditional`, the class's embedding
+    joins the latents, as in StyleGAN2. Colours are linear, without a tanh.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class StyleGANGenerator(StyleGenerator, GrowingGenerator):
         mean_decay: float = 0.995,
         first: int | None = None,
         images_per_phase: float | None = None,
+        conditional: bool = False,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -101,7 +105,7 @@ class StyleGANGenerator(StyleGenerator, GrowingGenerator):
         self.latent_dim, self.shapes = latent_dim, shapes_of(channels, sides)
         self.growth = Growth(first, sides[-1], images_per_phase, name)
         self.started = sides.index(first)
-        self.mapping = Mapping(spec, latent_dim, style_dim, mapping_layers, False, ROOT_2, 1.0, mean_decay)
+        self.mapping = Mapping(spec, latent_dim, style_dim, mapping_layers, conditional, ROOT_2, 1.0, mean_decay)
 
         def styled(width: int, place: int) -> list[nn.Module]:
             return [Noise(width), Bias(width), LeakyReLU(), AdaIN(width, style_dim, place)]
@@ -129,7 +133,10 @@ class StyleGANGenerator(StyleGenerator, GrowingGenerator):
 
 
 class StyleGANDiscriminator(ProGANDiscriminator):
-    """ProGAN's with a filter before each halving; `first` None: no growth."""
+    """ProGAN's with a filter before each halving; `first` None: no growth.
+
+    With `conditional`, the logit is a product with a vector of the class, made of it by `mapping_layers` layers.
+    """
 
     smallest = SMALLEST
 
@@ -141,8 +148,13 @@ class StyleGANDiscriminator(ProGANDiscriminator):
         group: int = 4,
         first: int | None = None,
         images_per_phase: float | None = None,
+        conditional: bool = False,
+        mapping_layers: int = 8,
     ) -> None:
         super().__init__(spec, channel_base, channel_max, group, first or spec.shape[-1], images_per_phase)
+        if conditional:
+            classes = class_count(spec, "conditional: true")
+            self.head = ClassProduct(self.shapes[-1][0], classes, mapping_layers)
 
     def halving(self, before: int, after: int) -> list[nn.Module]:
         """The layers of a level that halves the side."""

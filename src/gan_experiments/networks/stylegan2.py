@@ -23,7 +23,8 @@ from gan_experiments.networks.equalised import (
 )
 from gan_experiments.networks.growth import growing_sides, shapes_of
 from gan_experiments.networks.heads import Headed
-from gan_experiments.networks.mapping import ClassEmbedding, Mapping, Styled, StyleGenerator, mapping_layers, styling
+from gan_experiments.networks.mapping import ClassProduct, Mapping, Styled, StyleGenerator, styling
+from gan_experiments.networks.precision import without_autocast
 from gan_experiments.networks.resample import BINOMIAL, downsample, upsample, upsample_convolve
 from gan_experiments.networks.stylegan import Constant, Noise
 
@@ -56,13 +57,13 @@ class ModulatedConv2d(EqualConv2d, Styled):
     def forward(self, x: Tensor) -> Tensor:
         """(n, after, h, w) for (n, before, h, w), or (n, after, 2h, 2w)."""
         weight, bias = self.weight, self.shift.view(-1, 1, 1)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             style = self.affine(widened(self.style)) * self.scale
         x = x * style.to(x.dtype)[:, :, None, None]
         y = upsample_convolve(x, weight) if self.doubles else self._conv_forward(x, weight, None)
         if not self.demodulate:
             return y + bias.to(y.dtype)
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x.device):
             power = style.square() @ widened(weight).square().sum((2, 3)).t()
             norm = torch.rsqrt(power + 1e-8)
         return torch.addcmul(bias.to(y.dtype), y, norm.to(y.dtype)[:, :, None, None])
@@ -127,7 +128,7 @@ class StyleGAN2Generator(StyleGenerator, Staged):
         finer = widened(finer if self.clamp is None else finer.clamp(-self.clamp, self.clamp))
         if images is None:
             return finer
-        with torch.autocast(finer.device.type, enabled=False):
+        with without_autocast(finer.device):
             return upsample(images) + finer
 
 
@@ -151,24 +152,6 @@ def halving(before: int, after: int, clamp: float | None, share: float = 1.0) ->
     last = LeakyReLU(ROOT_2 * share, None if clamp is None else clamp * share)
     first = [EqualConv2d(before, before, 3), LeakyReLU(ROOT_2, clamp)]
     return [*first, DownConv2d(before, after, BINOMIAL), last]
-
-
-class ClassProduct(nn.Module):
-    """The logit <Wh + b, m> / sqrt(dim), where m is made of the class by `depth` layers (Karras et al. 2020, ADA,
-    appendix C)."""
-
-    def __init__(self, features: int, classes: int, depth: int) -> None:
-        super().__init__()
-        self.project = EqualLinear(features, features)
-        self.embedding = ClassEmbedding(classes, features)
-        self.body = mapping_layers([features] * (depth + 1))
-
-    def forward(self, h: Tensor) -> Tensor:
-        """(n, 1) for features (n, d), float32."""
-        with torch.autocast(h.device.type, enabled=False):
-            projected, vector = self.project(widened(h)), self.body(self.embedding())
-            logits: Tensor = (projected * vector).sum(1, keepdim=True) / math.sqrt(vector.shape[1])
-        return logits
 
 
 class StyleGAN2Discriminator(Headed, Staged):

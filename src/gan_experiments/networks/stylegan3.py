@@ -16,6 +16,7 @@ from gan_experiments.networks.blocks import image_shape
 from gan_experiments.networks.blur import FadingBlur
 from gan_experiments.networks.equalised import EqualConv2d, EqualLinear
 from gan_experiments.networks.mapping import Mapping, Styled, StyleGenerator, styling
+from gan_experiments.networks.precision import without_autocast
 from gan_experiments.networks.stylegan2 import ModulatedConv2d, StyleGAN2Discriminator
 
 SMALLEST, LARGEST = 8, 1024
@@ -90,7 +91,7 @@ class FourierInput(Styled):
 
     def forward(self, styles: Tensor) -> Tensor:
         """Maps (n, c, side, side) for n of anything."""
-        with torch.autocast(styles.device.type, enabled=False):
+        with without_autocast(styles.device):
             waves = self.waves(self.affine(widened(self.style)))
         mixed: Tensor = self.mix(waves)
         return mixed

@@ -26,7 +26,7 @@ from gan_experiments.networks.conditional import (
     last_linear,
     widen_first,
 )
-from gan_experiments.networks.informed import uses_classes
+from gan_experiments.networks.informed import ClassesByItself, uses_classes
 from gan_experiments.trick import Factory, Trick
 
 
@@ -67,6 +67,17 @@ class GeneratorConditioning(Conditioning):
 class OneHot(GeneratorConditioning):
     """The one-hot vector of the class beside the latents (Mirza & Osindero 2014)."""
 
+    rank = 17  # around the ways that change what is inside, whichever is named first
+
+    def check_free(self, network: nn.Module) -> None:
+        """UserError for generators whose latents are read in more places than a first linear map."""
+        if isinstance(network, ClassesByItself):
+            raise UserError(
+                f"conditioning {self.name} joins a class to the latents of a first linear map, and "
+                f"{type(network).__name__} reads them in its own way: set conditioning=[native], which is "
+                "model.generator.conditional=true and model.discriminator.conditional=true"
+            )
+
     def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
         """The network with a wider first linear map."""
         width = int(network.latent_dim)  # type: ignore[arg-type]
@@ -86,9 +97,10 @@ class JoinedMaps(GeneratorConditioning):
     def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
         """The network with the maps after its first level."""
         if not isinstance(network, Staged):
+            fitting = "[native]" if isinstance(network, ClassesByItself) else "[one_hot,...]"
             raise UserError(
                 f"conditioning {self.name}: {type(network).__name__} has no feature maps to join; set model=dcgan, or "
-                "conditioning=[one_hot,...]"
+                f"conditioning={fitting}"
             )
         channels, side = network.shapes[0]
         network.levels[0] = nn.Sequential(network.levels[0], LabelMaps(channels, side, classes, self.maps))
