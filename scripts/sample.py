@@ -43,7 +43,7 @@ def parse() -> argparse.Namespace:
     add("--raw", action="store_true", help="live weights rather than their moving average")
     add("--out", type=Path, help="a .png file, a folder for one file a sample, or .gif or .mp4 for walks")
     add("--truncation", type=float, metavar="T", help="limit of normal latents; smaller is less varied")
-    add("--psi", type=float, metavar="P", help="share of the way from the mean style, 0 to 1")
+    add("--psi", type=float, metavar="P", help="styles moved: 0 all to the mean one, 1 not at all, more away from it")
     add("--cutoff", type=int, metavar="N", help="with --psi: in the first N layers only")
     add("--centres", type=int, metavar="K", help="with --psi: cluster centres in place of the mean style")
     add("--statistics", choices=["running", "standing", "batch"], default="running", help="of batch norms (running)")
@@ -71,6 +71,10 @@ def check(arguments: argparse.Namespace) -> None:
     """UserError for options that don't go together."""
     film = arguments.out is not None and arguments.out.suffix in FILMS
     picture = arguments.out is None or arguments.out.suffix == ".png"
+    if not (film or picture or arguments.out.is_dir()) and arguments.out.suffix:
+        raise UserError(
+            f"{arguments.out}: files end in .png, .gif or .mp4; a folder with a dot in its name must be there already"
+        )
     if film and (arguments.interpolate is None or arguments.plane):
         raise UserError(f"{arguments.out}: films are of walks; add --interpolate slerp, without --plane")
     if not (film or picture) and arguments.out.is_file():

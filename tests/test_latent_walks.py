@@ -18,12 +18,20 @@ from PIL import Image
 from torch import Tensor
 
 from gan_experiments import films
-from gan_experiments.data.base import to_bytes
+from gan_experiments.data.base import Spec, to_bytes
 from gan_experiments.errors import UserError
 from gan_experiments.films import check_film, save_film
 from gan_experiments.game import Game
+from gan_experiments.games.info import InfoGame
+from gan_experiments.games.lapgan import LaplacianGame
+from gan_experiments.games.noise import NoiseGame
+from gan_experiments.games.style import StyleGame
 from gan_experiments.inference import TrainedGenerator
 from gan_experiments.latent_walks import WAYS, plane, tour
+from gan_experiments.networks.biggan import BigGANDiscriminator, BigGANGenerator
+from gan_experiments.networks.lapgan import ResidualDiscriminator, ResidualGenerator
+from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
+from gan_experiments.networks.stylegan import StyleGANDiscriminator, StyleGANGenerator
 from gan_experiments.schema import Config
 from gan_experiments.sheets import (
     asked,
@@ -229,6 +237,55 @@ def test_points_have_no_sheets_and_plain_generators_no_styles() -> None:
             make()
     with pytest.raises(UserError, match="^mixing: this NoiseGame has no styles"):
         mixing_sheet(made, 1, 1, 0)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "codes", "laplacian"])
+def test_arcs_are_for_normal_latents_only(kind: str) -> None:
+    spec = Spec((1, 16, 16))
+    networks: Any = partial(MLPGenerator, latent_dim=4, hidden=(4,)), partial(MLPDiscriminator, hidden=(4,))
+    games: dict[str, Any] = {
+        "uniform": partial(NoiseGame, spec, *networks, latent="uniform"),
+        "codes": partial(InfoGame, spec, *networks, categories=[2], continuous=1),
+        "laplacian": partial(
+            LaplacianGame, spec, *networks, partial(ResidualGenerator, width=2), partial(ResidualDiscriminator, width=2)
+        ),
+    }
+    made = trained(games[kind]().eval().requires_grad_(False))
+    for draw in (partial(walk_rows, made, 2, 2), partial(walk_frames, made, 2, 2), partial(plane_sheet, made)):
+        with pytest.raises(
+            UserError, match=r"^slerp: latents of this \w+ are uniform or hold codes.*take lerp"
+        ) as error:
+            draw(2, "slerp", 0)  # type: ignore[operator]
+        assert "\n" not in str(error.value)
+    assert len(list(walk_frames(made, 2, 2, 2, "lerp", 0))) == 4
+    cells(walk_rows(made, 2, 2, 2, "lerp", 0), 2, 3)
+    cells(plane_sheet(made, 2, "lerp", 0), 3, 3)
+
+
+@pytest.mark.parametrize("kind", ["biggan", "stylegan"])
+def test_conditional_games_have_all_sheets(kind: str) -> None:
+    torch.manual_seed(0)
+    spec = Spec((1, 8, 8), CLASSES)
+    games: dict[str, Any] = {
+        "biggan": partial(
+            NoiseGame, spec, partial(BigGANGenerator, width=2, conditional=True),
+            partial(BigGANDiscriminator, width=2, conditional=True),
+        ),
+        "stylegan": partial(
+            StyleGame, spec,
+            partial(StyleGANGenerator, latent_dim=5, style_dim=6, mapping_layers=2, channel_max=8, conditional=True),
+            partial(StyleGANDiscriminator, channel_max=8, conditional=True),
+        ),
+    }  # fmt: skip
+    made = trained(games[kind]().eval().requires_grad_(False))
+    rows = cells(class_rows(made, [0, 2, 3], 2, 0), 3, 2, 8)
+    assert not np.array_equal(rows[0], rows[1])
+    walk = cells(walk_rows(made, 2, 2, 2, "slerp", 0, [2]), 2, 3, 8)
+    assert walk.std() > 0 and not np.array_equal(walk, cells(walk_rows(made, 2, 2, 2, "slerp", 0, [1]), 2, 3, 8))
+    cells(plane_sheet(made, 2, "lerp", 0), 3, 3, 8)
+    if kind == "stylegan":
+        sheets = [cells(mixing_sheet(made, 1, 2, 0, None, [number]), 4, 3, 8) for number in (0, 1)]
+        assert not np.array_equal(*sheets)
 
 
 # films

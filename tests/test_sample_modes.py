@@ -41,6 +41,7 @@ MISTAKES = {
     "both": (["style", "--psi", 0.5, "--truncation", 1], "give one"),
     "film": (["norms", "--out", "a.gif"], "a.gif: films are of walks"),
     "folder": (["norms", "--mix", 1, 1, "--out", "folder"], "folder: a sheet is a .png"),
+    "jpeg": (["norms", "--out", "a.jpg"], "a.jpg: files end in .png, .gif or .mp4"),
     "no plane": (["norms", "--plane"], "--plane is a way to interpolate"),
     "batches": (["norms", "--classes", "--statistics", "batch"], "--statistics batch: images of a sheet"),
 }

@@ -16,10 +16,12 @@ from gan_experiments import seeding
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game
+from gan_experiments.games.autoregressive import AutoregressiveGame
 from gan_experiments.games.info import InfoGame
 from gan_experiments.games.noise import NoiseGame
 from gan_experiments.games.style import StyleGame
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
+from gan_experiments.networks.pixelcnn import PixelCNN
 from gan_experiments.networks.stylegan2 import StyleGAN2Discriminator, StyleGAN2Generator
 from gan_experiments.sampling import draw, slerp, walk
 from gan_experiments.truncation import (
@@ -179,6 +181,7 @@ def test_draws_truncated_in_training_mode_leave_the_game_as_it_was() -> None:
 
 def test_which_latents_are_normal() -> None:
     assert draws_normals(mlp_game()) and draws_normals(style_game())
+    assert draws_normals(AutoregressiveGame(Spec((1, 4, 4)), partial(PixelCNN, width=2, blocks=1)))
     assert not draws_normals(mlp_game("uniform"))
     assert not draws_normals(mlp_game(kind=InfoGame, categories=(3,), continuous=1))
 

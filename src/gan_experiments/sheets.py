@@ -13,12 +13,12 @@ from gan_experiments import seeding
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.inference import TrainedGenerator
-from gan_experiments.latent_walks import plane, tour
+from gan_experiments.latent_walks import WAYS, plane, tour
 from gan_experiments.modules import evaluating
 from gan_experiments.pictures import grid
 from gan_experiments.runtime import seed_networks
-from gan_experiments.sampling import alike
-from gan_experiments.truncation import StyleTruncation, synthesise, with_styles
+from gan_experiments.sampling import alike, slerp
+from gan_experiments.truncation import StyleTruncation, draws_normals, synthesise, with_styles
 
 Pixels = NDArray[np.uint8]
 
@@ -30,6 +30,15 @@ def require_images(trained: TrainedGenerator, what: str) -> None:
     """UserError naming `what` for generators of points."""
     if not trained.game.spec.is_image:
         raise UserError(f"{what} are pictures of images, and this run makes points")
+
+
+def require_way(trained: TrainedGenerator, way: str) -> None:
+    """UserError for arcs between latents that lie on no sphere: uniform ones, and those that hold codes."""
+    if WAYS[way] is slerp and not draws_normals(trained.game):
+        raise UserError(
+            f"{way}: latents of this {type(trained.game).__name__} are uniform or hold codes, and arcs are for normal "
+            "ones; take lerp, straight walks"
+        )
 
 
 def class_numbers(trained: TrainedGenerator, names: Sequence[str]) -> list[int]:
@@ -75,6 +84,7 @@ def walk_samples(
     trained: TrainedGenerator, n: int, count: int, steps: int, way: str, seed: int, classes: Sequence[int], closed: bool
 ) -> Iterator[Tensor]:
     """Images (n, c, h, w) at each point of n tours past `count` latents; what layers draw themselves stays the same."""
+    require_way(trained, way)
     points = tour(torch.stack(stops(trained, count, n, seed)), steps, way, closed)
     labels = asked(trained, n, seed, classes)
     return alike(trained.game, ((point, labels) for point in points), trained.runtime, trained.truncation)
@@ -100,6 +110,7 @@ def walk_frames(
 def plane_sheet(trained: TrainedGenerator, steps: int, way: str, seed: int, classes: Sequence[int] = ()) -> Pixels:
     """Images between four at the corners, steps + 1 either way, of one class."""
     require_images(trained, "walks")
+    require_way(trained, way)
     (corners,) = stops(trained, 1, 4, seed)
     points = plane(corners, steps, way)
     label = asked(trained, 1, seed, classes)

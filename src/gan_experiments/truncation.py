@@ -12,6 +12,7 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, widened
+from gan_experiments.games.autoregressive import AutoregressiveGame
 from gan_experiments.games.info import InfoGame
 from gan_experiments.games.lapgan import LaplacianGame
 from gan_experiments.games.noise import LATENTS, NoiseGame
@@ -82,7 +83,9 @@ def draws_normals(game: Game) -> bool:
         return all(draws_normals(level) for level in game.games())
     if isinstance(game, InfoGame):
         return False
-    return isinstance(game, VariationalGame) or (isinstance(game, NoiseGame) and game.latent is LATENTS["normal"])
+    if isinstance(game, NoiseGame):
+        return game.latent is LATENTS["normal"]
+    return isinstance(game, VariationalGame | AutoregressiveGame)
 
 
 class StyleTruncation(Truncation):
