@@ -216,7 +216,7 @@ class Reconstruction(Head):
 
     def forward(self, images: Tensor, last: Tensor, before: Tensor, small: Tensor) -> Tensor:
         """The error (n,), float32."""
-        corner = int(torch.randint(4, ()))  # on the CPU: nothing waits for the device
+        corner = int(torch.randint(4, (), device="cpu"))  # on the CPU: nothing waits for the device
         pairs = [
             (self.last(last), images),
             (self.small(small), images),

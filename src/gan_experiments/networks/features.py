@@ -190,7 +190,10 @@ def load(network: nn.Module, path: Path, what: str) -> None:
 def freeze(features: FeatureSource | nn.Module) -> Frozen:
     """The frozen network of a source, or around a network of one's own; UserError for anything else."""
     if isinstance(features, FeatureSource):
-        return Frozen(features.build())
+        # Its weights are numbers in a file, which have a hash, even where the other networks are only made for shapes.
+        with torch.device("cpu"):
+            frozen = Frozen(features.build())
+        return frozen.to(torch.get_default_device())
     if isinstance(features, nn.Module):
         return Frozen(features)
     raise UserError(

@@ -52,7 +52,7 @@ class Growth(Timed):
             raise UserError(f"{network}: images_per_phase={images_per_phase}: must be positive, or null for even parts")
         self.first, self.doublings, self.images_per_phase = first, int(math.log2(side // first)), images_per_phase
         # Whole numbers, which averages of weights copy as they are.
-        self.register_buffer("clock", torch.tensor([0, 1]))
+        self.register_buffer("clock", torch.tensor([0, 1], device="cpu"))
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Growth:
         # The clock stays on the CPU: which layers run is decided there, without waiting for a GPU at each forward.
@@ -63,7 +63,7 @@ class Growth(Timed):
 
     def at(self, images: int, total: int) -> None:
         """Set the clock."""
-        self.clock.copy_(torch.tensor([images, total]))
+        self.clock.copy_(torch.tensor([images, total], device="cpu"))
 
     def readings(self) -> dict[str, float]:
         """The side to which images have grown, or are growing, and the share of its finest level."""
