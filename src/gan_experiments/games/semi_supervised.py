@@ -14,8 +14,11 @@ from gan_experiments.games.noise import NoiseGame, NoiseRound
 from gan_experiments.networks.semi_supervised import adapt
 from gan_experiments.runtime import seed_networks
 from gan_experiments.trick import Factory, Trick
+from gan_experiments.tricks.conditioning import Conditioning
 from gan_experiments.tricks.few_labels import FewLabels
 from gan_experiments.tricks.labels import ClassHead
+
+UNTOLD = "this game takes no conditioning, as it keeps most labels from its networks"
 
 ADAPTING = 500
 """Training samples from which weight-normalised layers start, as in the published code."""
@@ -69,6 +72,9 @@ class SemiSupervisedGame(NoiseGame):
         labels_seed: int = 0,
         tricks: Sequence[Trick] = (),
     ) -> None:
+        told = [trick.name for trick in tricks if isinstance(trick, Conditioning)]
+        if told:
+            raise UserError(f"conditioning {', '.join(told)}: {UNTOLD}; leave it out (conditioning=[none])")
         twice = [trick.name for trick in tricks if isinstance(trick, ClassHead)]
         if twice:
             raise UserError(f"trick {twice[0]}: this game's discriminator tells classes anyway; leave the trick out")
@@ -76,6 +82,11 @@ class SemiSupervisedGame(NoiseGame):
         head.name, few.name, start.name = "class_head", "few_labels", "start_from_data"
         super().__init__(spec, generator, discriminator, [*tricks, head, few, start], latent)
         self.few = few
+
+    def check_classes(self) -> None:
+        """UserError for networks that use classes by themselves."""
+        if self.labelled or self.judges_classes:
+            raise UserError(f"conditional: {UNTOLD}; set it to false in model.generator and in model.discriminator")
 
     def deals(self) -> frozenset[str]:
         """All but the labels of the batch."""
