@@ -37,14 +37,15 @@ class WeightNormLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, out_features) for (n, in_features)."""
-        rows = self.weight / self.weight.norm(dim=1, keepdim=True).clamp_min(1e-8)
+        # Outputs are scaled, not rows: a batch has fewer of them than a layer has weights.
+        shrink = self.weight.square().sum(1).clamp_min(1e-16).rsqrt()
+        plain = linear(x, self.weight)
         if self.adapting:
             with torch.no_grad():
-                plain = linear(x, rows)
-                std, mean = torch.std_mean(plain, 0, correction=0)
+                std, mean = torch.std_mean(plain * shrink, 0, correction=0)
                 self.length.copy_(1 / std.clamp_min(1e-8))
                 self.bias.copy_(-mean * self.length)
-        return linear(x, self.length[:, None] * rows, self.bias)
+        return torch.addcmul(self.bias, plain, self.length * shrink).to(plain.dtype)
 
 
 @torch.no_grad()
