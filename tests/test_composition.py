@@ -33,11 +33,11 @@ def test_smoothing_needs_a_loss_with_targets(loss: str) -> None:
     with pytest.raises(UserError) as error:
         check("trick=[label_smoothing]", f"loss={loss}")
     assert f"trick label_smoothing sets loss.real_target, which loss={loss} does not have" in str(error.value)
-    assert str(error.value).endswith("loss=least_squares, minimax, nonsaturating would fit")
+    assert str(error.value).endswith("loss=boundary_seeking, least_squares, minimax, nonsaturating would fit")
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("loss", ["nonsaturating", "minimax", "least_squares"])
+@pytest.mark.parametrize("loss", ["nonsaturating", "minimax", "boundary_seeking", "least_squares"])
 def test_smoothing_fits_losses_with_targets(loss: str) -> None:
     check("trick=[label_smoothing,ema]", f"loss={loss}")
 
@@ -52,6 +52,13 @@ def test_tricks_that_set_a_key_differently_are_refused(tmp_path: Path) -> None:
         check("trick=[label_smoothing,stronger]", folder=tmp_path)
     (tmp_path / "trick" / "stronger.yaml").write_text(text.replace("0.7", "0.9"))
     check("trick=[label_smoothing,stronger]", folder=tmp_path)
+
+
+def test_the_help_says_that_a_trick_takes_the_place_of_the_schedules_moves() -> None:
+    config = check("schedule=wgan", "trick=[discriminator_steps]")
+    assert config.schedule.discriminator.moves == 2
+    (line,) = [line for line in descriptions([CONF], "trick") if "discriminator_steps" in line]
+    assert "in place of the schedule's" in line
 
 
 def test_a_trick_changes_what_an_experiment_sets_and_the_command_line_has_the_last_word() -> None:

@@ -183,6 +183,13 @@ def test_smoothed_optimum_where_both_densities_are_the_same() -> None:
     assert (real + fake).item() == pytest.approx(0, abs=1e-9)
 
 
+def test_the_boundary_to_which_samples_are_drawn_is_that_of_the_smoothed_optimum() -> None:
+    smooth, boundary = BoundarySeeking(0.9), torch.tensor([math.log(0.45 / 0.55)], dtype=torch.float64)
+    assert torch.equal(smooth.discriminator(BATCH), NonSaturating(0.9).discriminator(BATCH))
+    assert smooth.generator(contest(boundary, boundary)).item() == pytest.approx(0, abs=1e-15)
+    assert smooth.boundary == pytest.approx(boundary.item()) and BoundarySeeking().boundary == 0
+
+
 def test_two_sided_smoothing_puts_the_samples_density_in_the_numerator() -> None:
     logits, _ = optimum(NonSaturating(0.9, 0.1).discriminator)
     torch.testing.assert_close(logits.sigmoid(), (0.9 * P + 0.1 * Q) / (P + Q), atol=1e-6, rtol=0)
@@ -205,7 +212,7 @@ def test_two_sided_smoothing_is_warned_of_once(caplog: pytest.LogCaptureFixture)
 @pytest.mark.parametrize(
     ("real", "fake"), [(1.1, 0), (0.9, -0.1), (0.5, 0.5), (0.1, 0.9), (math.nan, 0), (1, math.nan)]
 )
-@pytest.mark.parametrize("kind", [NonSaturating, Minimax])
+@pytest.mark.parametrize("kind", [NonSaturating, Minimax, BoundarySeeking])
 def test_targets_that_are_no_probabilities_of_being_real_are_refused(
     kind: type[CrossEntropy], real: float, fake: float
 ) -> None:

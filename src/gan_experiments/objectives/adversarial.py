@@ -7,6 +7,7 @@ sp(t) = log(1 + e^t). Every loss sees both sides in both moves; what it does not
 from __future__ import annotations
 
 import logging
+import math
 from abc import abstractmethod
 from typing import Any, ClassVar, Protocol
 
@@ -125,19 +126,20 @@ class Minimax(CrossEntropy):
         return -softplus(contest.fake.logits).mean()
 
 
-class BoundarySeeking(Loss):
-    """D: <sp(-r)> + <sp(f)>; G: 1/2 <f^2> (Hjelm et al. 2018, boundary-seeking GAN for continuous data).
+class BoundarySeeking(CrossEntropy):
+    """D: cross-entropy; G: 1/2 <(f - b)^2> (Hjelm et al. 2018, boundary-seeking GAN for continuous data).
 
-    log D - log(1 - D) is the logit, so that samples are drawn to D = 1/2, the decision boundary, from both sides.
+    b is the optimal logit where p = q, log (alpha + beta) / (2 - alpha - beta), the decision boundary to which samples
+    are drawn from both sides: 0, D = 1/2, with the paper's targets 1 and 0, and lower where real ones are smoothed.
     """
 
-    def discriminator(self, contest: Contest) -> Tensor:
-        """Cross-entropy of real against generated; its optimal logit is log p/q."""
-        return softplus(-contest.real.logits).mean() + softplus(contest.fake.logits).mean()
+    def __init__(self, real_target: float = 1.0, fake_target: float = 0.0) -> None:
+        super().__init__(real_target, fake_target)
+        self.boundary = self.b = math.log((real_target + fake_target) / (2 - real_target - fake_target))
 
     def generator(self, contest: Contest) -> Tensor:
-        """1/2 <(log D(G(z)) - log(1 - D(G(z))))^2>."""
-        return 0.5 * contest.fake.logits.square().mean()
+        """Half the squared distance of log D(G(z)) - log(1 - D(G(z))), the logit, from the boundary."""
+        return 0.5 * (contest.fake.logits - self.b).square().mean()
 
 
 class LeastSquares(Loss):
