@@ -18,10 +18,11 @@ from torch import Tensor
 from contests import P, Q, energies
 from gan_experiments.assembly import build_game, build_terms
 from gan_experiments.checkpoint import Checkpoints
+from gan_experiments.checks import check_needs
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.experiment import run
-from gan_experiments.game import Verdict, check_needs
+from gan_experiments.game import Verdict
 from gan_experiments.networks.autoencoder import Autoencoder, DCGANAutoencoder, MLPAutoencoder
 from gan_experiments.objectives.adversarial import Adversarial
 from gan_experiments.objectives.energy import BoundaryEquilibrium, EnergyBased, PullingAway
@@ -54,7 +55,7 @@ def test_energy_is_the_mean_error_over_all_dimensions_of_a_sample(distance: str,
     verdict = Known(1, distance)(samples)
     assert verdict.heads["energy"].tolist() == pytest.approx(expected)
     assert verdict.logits.tolist() == pytest.approx([-value for value in expected])  # larger is more real
-    assert verdict.heads["codes"].tolist() == [[6.0], [-1.0]]
+    assert verdict.heads["representation"].tolist() == [[6.0], [-1.0]]
 
 
 @pytest.mark.parametrize(
@@ -71,8 +72,8 @@ def test_shapes_and_where_gradients_go(network: Autoencoder, shape: tuple[int, .
     verdict = network(samples)
     assert verdict.logits.shape == (5,) and bool((verdict.logits < 0).all())
     assert [tuple(level.shape[1:]) for level in verdict.features] == levels
-    assert set(verdict.heads) == set(network.gives) == {"energy", "codes"}
-    assert verdict.heads["codes"].shape == (5, 3)
+    assert set(verdict.heads) == set(network.gives) == {"energy", "representation"}
+    assert verdict.heads["representation"].shape == (5, 3)
     verdict.heads["energy"].sum().backward()
     assert samples.grad is not None and bool((samples.grad != 0).any())
     assert all(p.grad is not None for p in network.parameters())  # no weights that nothing depends on
@@ -107,7 +108,7 @@ def test_energy_is_float32_under_autocast() -> None:
     network = MLPAutoencoder(Spec((2,)), [8], 2)
     with torch.autocast("cpu", torch.bfloat16):
         verdict = network(torch.randn(4, 2))
-    assert verdict.heads["codes"].dtype == torch.bfloat16
+    assert verdict.heads["representation"].dtype == torch.bfloat16
     assert verdict.heads["energy"].dtype == verdict.logits.dtype == torch.float32
 
 
@@ -251,7 +252,7 @@ def test_began_refuses_nonsense(given: dict[str, float], said: str) -> None:
 
 
 def pulling(codes: Tensor) -> Tensor:
-    round: Any = SimpleNamespace(fake=Verdict(torch.zeros(len(codes)), (), {"codes": codes}))
+    round: Any = SimpleNamespace(fake=Verdict(torch.zeros(len(codes)), (), {"representation": codes}))
     return PullingAway()(round)
 
 
@@ -286,11 +287,6 @@ def test_pulling_away_has_finite_slopes_at_dead_codes_and_is_float32() -> None:
     assert value.dtype == torch.float32 and codes.grad is not None and bool(codes.grad.isfinite().all())
 
 
-def test_pulling_away_needs_two_samples() -> None:
-    with pytest.raises(UserError, match="batch_size must be 2 or more"):
-        pulling(torch.ones(1, 2))
-
-
 # What needs an autoencoder says so
 
 
@@ -299,7 +295,7 @@ def test_pulling_away_needs_two_samples() -> None:
     [
         ("loss=ebgan", "energy", "EnergyBased: "),
         ("loss=began", "energy", "BoundaryEquilibrium: "),
-        ("regularizer=[pulling_away]", "codes", ""),
+        ("regularizer=[pulling_away]", "representation", ""),
     ],
 )
 def test_an_ordinary_discriminator_is_refused(line: str, what: str, who: str, composed: Composed) -> None:
@@ -311,3 +307,10 @@ def test_an_ordinary_discriminator_is_refused(line: str, what: str, who: str, co
     assert "\n" not in str(error.value)
     settings = typed(composed("model=mlp_autoencoder", line))
     check_needs(build_game(settings, Spec((2,))), build_terms(settings)[0])
+
+
+def test_latent_codes_are_no_representations(composed: Composed) -> None:
+    sizes = ("model.generator.width=2", "model.generator.hidden=4", "model.discriminator.width=2")
+    settings = typed(composed("model=infogan", *sizes, "regularizer=[mutual_information,pulling_away]"))
+    with pytest.raises(UserError, match="pulling_away.*needs representation, which InfoGame does not deal"):
+        check_needs(build_game(settings, Spec((1, 32, 32))), build_terms(settings)[0])

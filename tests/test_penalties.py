@@ -140,6 +140,11 @@ def test_perturbations_are_symmetric_and_scale_with_the_batch() -> None:
     assert noise.square().mean().item() == pytest.approx(half**2 / 9, rel=0.05)  # share^2 and noise^2: a third each
 
 
+def test_a_single_number_has_no_spread_to_be_moved_by() -> None:
+    round = sets(1, 1.0)
+    assert torch.equal(round.perturbed, round.reals)
+
+
 def test_norm_runs_over_all_dimensions_of_an_image() -> None:
     images = torch.randn(2, 3, 32, 32)
     found = value(GradientPenalty(weight=10), lambda x: x.flatten(1).sum(1), images)
@@ -169,6 +174,12 @@ def test_gradient_reaches_the_discriminator() -> None:
     round = Fixed(lambda x: x @ w, reals=torch.randn(5, 2))
     (gradient,) = torch.autograd.grad(R1(weight=1)(round), w)
     torch.testing.assert_close(gradient, torch.tensor([3.0, 4.0]))  # d/dw |w|^2 / 2
+
+
+@pytest.mark.parametrize("make", [lambda: GradientPenalty(["bogus"]), lambda: MaxGradient("bogus")])
+def test_other_sets_of_samples_are_refused_with_those_there_are(make: Callable[[], Term]) -> None:
+    with pytest.raises(UserError, match="bogus.*interpolates, perturbed, reals, fakes$"):
+        make()
 
 
 @pytest.mark.parametrize("wrong", [{"power": 3}, {"power": 0}, {"at": []}, {"at": "reals"}, {"at": ["reals", "reals"]}])

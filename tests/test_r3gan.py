@@ -243,7 +243,7 @@ def test_augmentation_has_a_planned_strength_and_factors() -> None:
     with pytest.raises(UserError, match="color=2, cutout=1.0: each multiplies"):
         Augmentation(0.3, color=2)
     with pytest.raises(UserError, match=r"probability=1.5 must be within \[0, 1\]"):
-        augmented(images, Augmentation(1.5))
+        Augmentation(1.5)
 
 
 def test_schedule_moves_five_numbers(composed: Callable[..., DictConfig]) -> None:

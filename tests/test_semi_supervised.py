@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softplus
 
+from gan_experiments.checks import check_needs
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.errors import UserError
-from gan_experiments.game import Term, Verdict, check_needs
+from gan_experiments.game import Term, Verdict
 from gan_experiments.games.noise import NoiseGame
 from gan_experiments.games.semi_supervised import SemiSupervisedGame
 from gan_experiments.logging.status import State, Status

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import combinations
 
 import pytest
 
-from trick_bench import APART, FOLDERS, GAMES, TRICKS, ZOO, attempt, base, changes, compose_plainly, merge
+from trick_bench import APART, FOLDERS, GAMES, REGULARIZERS, TRICKS, ZOO, attempt, base, changes, compose_plainly, merge
 
 
 def test_merging_a_tricks_file_is_what_hydra_does() -> None:
@@ -46,6 +47,37 @@ def test_every_pair_takes_two_steps_or_is_refused_in_one_line(first: str, game: 
         expected = [reason for reason in reasons if reason]
         assert bool(said) == bool(expected), f"{one} + {other}: {said}"
         assert not said or ("\n" not in said and any(reason in said for reason in expected)), said
+
+
+SLOPES = ("dragan", "gradient_penalty", "gradient_penalty_one_sided", "gradient_penalty_real_fake", "max_gradient",
+          "r1", "r2", "wgan_div", "zero_centred")  # fmt: skip
+APART_FROM = {  # regularizers that a trick leaves no room for
+    "unrolled": {name: "a third time" for name in SLOPES},
+    "replay": {"zcr": "replaces generated samples"},
+    "spectral_norm": {"weight_clipping": "undoes it"},
+    "train_with_labels": {"variational_bottleneck": "choose one"},
+    "packing": {"rotation": "choose one"},
+}
+
+
+@cache
+def fitting() -> list[str]:
+    """The regularizers that suit a game of images."""
+    return [name for name in REGULARIZERS if not attempt(game="images", steps=0, regularizers=[name])]
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_every_trick_takes_each_regularizer_or_says_why_not(trick: str) -> None:
+    """Built one by one; those that are not refused are then trained with together."""
+    taken = []
+    for name in fitting():
+        said, expected = (
+            attempt(trick, game="images", steps=0, regularizers=[name]),
+            APART_FROM.get(trick, {}).get(name),
+        )
+        assert (expected is None) == (not said) and (expected or "") in said and "\n" not in said, f"{name}: {said}"
+        taken += [name] if not said and name not in ("spectral_norm", "variational_bottleneck") else []
+    assert len(taken) >= 9 and not attempt(trick, game="images", regularizers=taken)
 
 
 def test_the_zoo_is_whole() -> None:

@@ -22,6 +22,7 @@ from gan_experiments.players import Player, TunedOptimizer
 from gan_experiments.runtime import Runtime
 from gan_experiments.trainer import Trainer
 from gan_experiments.trick import Trick
+from gan_experiments.tricks.normalisation import ReferenceNorm
 from gan_experiments.tricks.surgery import SpectralNorm
 from gan_experiments.tricks.unrolling import Unrolled
 
@@ -119,6 +120,53 @@ def test_gradients_are_those_of_the_discriminator_really_trained_ahead(
                 place += parameter.numel()
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_simulated_weights_are_those_of_real_steps_with_spectral_norm() -> None:
+    """Power iterations go on from step to step, and those of the discriminator itself stay."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        game = points_game([named(SpectralNorm(["discriminator"]), "sn")]).double()
+        trainer = trainer_of(game, torch.optim.Adam, {**ADAM, "fused": False})
+        trainer.step()
+        batch, buffers = torch.randn(8, 2), copy.deepcopy(dict(game.discriminator.named_buffers()))
+        round = game.deal(Deal(8, lambda: Batch(batch.clone(), None), 3, CPU, player="generator"))
+        later = Unrolled(4).foresee(round, trainer.sides)
+        assert all(torch.equal(value, buffers[name]) for name, value in game.discriminator.named_buffers())
+        value = trainer.sides["generator"].terms[0](later)
+        assert value.item() == pytest.approx(objective_after_training(trainer, 4, batch), abs=1e-12)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def normed(norm: str, *more: Trick) -> NoiseGame:
+    return NoiseGame(
+        Spec((1, 16, 16)), lambda s: DCGANGenerator(s, 3, 4), lambda s: DCGANDiscriminator(s, 4, norm=norm),
+        [named(Unrolled(1)), *more],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_slopes_through_norms_that_torch_differentiates_twice_only_are_refused(norm: str) -> None:
+    with pytest.raises(UserError, match="trick unrolled .* r1 .*model.discriminator.norm=none or layer") as error:
+        trainer_of(normed(norm), torch.optim.Adam, ADAM, [named_term(R1())])
+    assert "\n" not in str(error.value)
+    trainer_of(normed(norm), torch.optim.Adam, ADAM)
+    trainer_of(normed(norm), torch.optim.Adam, ADAM, [named_term(R1(every=2))])  # lazy terms are not simulated
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "virtual"])
+def test_slopes_through_other_norms_are_unrolled(norm: str) -> None:
+    virtual = [named(ReferenceNorm(["discriminator"], 4), "virtual_batch_norm")] if norm == "virtual" else []
+    game = normed("batch" if virtual else norm, *virtual)
+    trainer = trainer_of(game, torch.optim.Adam, ADAM, [named_term(R1())])
+    trainer.move(trainer.sides["generator"])
+    assert all(p.isfinite().all() for p in game.parameters())
+
+
+def named_term(term: Term) -> Term:
+    term.name = "r1"
+    return term
 
 
 def test_no_steps_are_the_ordinary_game() -> None:

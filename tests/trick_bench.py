@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.errors import UserError
 from gan_experiments.schema import typed
 
+REGULARIZERS = sorted(path.stem for path in (Path(conf_dir()) / "regularizer").glob("*.yaml") if path.stem != "none")
 TRICKS = sorted(path.stem for path in (Path(conf_dir()) / "trick").glob("*.yaml") if path.stem != "none")
 CLASSES = tuple("abc")
 COMMON = ("metric=none", "extractor=none", "logger=none", "schedule.batch_size=12", "schedule.steps=2",
@@ -86,7 +88,7 @@ APART = {  # models of other games, which refuse tricks that act on samples
 }  # fmt: skip
 GAMES.update(ZOO)
 GAMES.update(APART)
-DATA = {"points": "points", "images": "images", "maxout": "points", "mlp_autoencoder": "points",
+DATA = {"points": "points", "images": "larger", "maxout": "points", "mlp_autoencoder": "points",
         "dcgan_autoencoder": "images", "dirac": "line", "linear_quadratic": "line", "tiny": "images",
         "resnet": "images", "sagan": "images", "biggan": "images", "biggan_deep": "images",
         "r3gan": "images"}  # fmt: skip
@@ -159,15 +161,14 @@ def base(game: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @cache
-def changes(trick: str) -> dict[str, Any]:
+def changes(option: str, group: str = "trick") -> dict[str, Any]:
     """What a trick's file and the files it includes set; tricks come last, so merging them is what Hydra does."""
-    path = FOLDERS[0] / "trick" / f"{trick}.yaml"
+    path = FOLDERS[0] / group / f"{option}.yaml"
     included = OmegaConf.load(path).get("defaults") or []
     merged: dict[str, Any] = {}
     for place in included:
-        group, option = str(place).strip("/").split("/")
-        merged = merge(merged, read_option(FOLDERS, group, option) or {})
-    return merge(merged, read_option(FOLDERS, "trick", trick) or {})
+        merged = merge(merged, read_option(FOLDERS, *str(place).strip("/").split("/")) or {})
+    return merge(merged, read_option(FOLDERS, group, option) or {})
 
 
 def merge(one: Any, other: Any) -> Any:
@@ -176,11 +177,11 @@ def merge(one: Any, other: Any) -> Any:
     return {**one, **{key: merge(one.get(key), value) for key, value in other.items()}}
 
 
-def attempt(*tricks: str, game: str, steps: int = 2) -> str:
+def attempt(*tricks: str, game: str, steps: int = 2, regularizers: Sequence[str] = ()) -> str:
     """Build a run and take its steps: empty, or why it was refused before the first step."""
     config, choices = base(game)
-    for trick in tricks:
-        config = merge(config, changes(trick))
+    for change in (*(changes(name, "regularizer") for name in regularizers), *map(changes, tricks)):
+        config = merge(config, change)
     try:
         node = OmegaConf.create({**config, "dataset": {"_target_": f"{__name__}.{DATA[game]}"}})
         check_tricks(node, FOLDERS, choices)
@@ -193,7 +194,7 @@ def attempt(*tricks: str, game: str, steps: int = 2) -> str:
     before = [p.clone() for p in trainer.game.parameters()]
     for _ in range(steps):
         trainer.step()
-    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.game.parameters(), strict=True))
+    assert not steps or any(not torch.equal(a, b) for a, b in zip(before, trainer.game.parameters(), strict=True))
     assert all(p.isfinite().all() for p in trainer.game.parameters())
     trainer.meter.check()
     return ""

@@ -14,6 +14,7 @@ from torch import nn
 from gan_experiments import runtime as machine
 from gan_experiments import seeding
 from gan_experiments.config import build, build_named, build_number, build_settings
+from gan_experiments.curves import within
 from gan_experiments.data.base import Dataset, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Term
@@ -71,8 +72,12 @@ def build_terms(settings: Config) -> tuple[list[Term], list[Observer]]:
     loss, chosen = build(settings.loss, "loss"), tempos(settings)
     if not isinstance(loss, Objective):
         raise UserError(f"loss: {type(loss).__name__} is not a loss")
-    weights = {name: build_number(chosen[name].adversarial, f"schedule.{name}.adversarial") for name in loss.players}
-    terms: list[Term] = [loss.share(name, weight) for name, weight in weights.items()]
+    terms: list[Term] = []
+    for name in loss.players:
+        where = f"schedule.{name}.adversarial"
+        weight = build_number(chosen[name].adversarial, where)
+        within(weight, where)
+        terms.append(loss.share(name, weight))
     observers: list[Observer] = []
     for name, part in build_named(settings.regularizer, "regularizer").items():
         if isinstance(part, Term):
@@ -81,6 +86,7 @@ def build_terms(settings: Config) -> tuple[list[Term], list[Observer]]:
         elif isinstance(part, ClassObjective):
             terms += part.terms(name)
         elif isinstance(part, Observer):
+            part.name = name
             observers.append(part)
         else:
             raise UserError(f"regularizer.{name}: {type(part).__name__} is neither a term nor an observer")

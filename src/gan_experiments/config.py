@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from pydoc import ErrorDuringImport, locate
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -54,7 +58,7 @@ def build(node: Any, where: str, *arguments: Any, **given: Any) -> Any:
     """
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UserError(f"{where}: expected an option of this group (a node with _target_), got {_short(node)}")
-    node = node if isinstance(node, DictConfig) else OmegaConf.create(dict(node))
+    node = checked(node if isinstance(node, DictConfig) else OmegaConf.create(dict(node)), where)
     try:
         if not arguments and not given:
             return instantiate(node, _convert_="all")
@@ -66,6 +70,50 @@ def build(node: Any, where: str, *arguments: Any, **given: Any) -> Any:
         raise UserError(f"{where}: {error}") from error
     except TypeError as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def checked(node: DictConfig, where: str) -> DictConfig:
+    """A node and those below it, with 2.0 as 2 where a constructor takes whole numbers only; UserError naming the place
+    of values that are no number where it takes numbers only, not whole there, or NaN or infinite anywhere."""
+    node = copy.deepcopy(node)
+    OmegaConf.set_readonly(node, False)
+    kinds = {} if OmegaConf.is_missing(node, "_target_") else types_of(str(node.get("_target_")))
+    keys: list[Any] = [key for key in node if not OmegaConf.is_missing(node, key)]
+    for key in keys:
+        value, place = node[key], f"{where}.{key}"
+        if isinstance(value, DictConfig):
+            node[key] = checked(value, place)
+        elif isinstance(value, bool | int | float | str):
+            node[key] = checked_value(value, kinds.get(key, frozenset()), place)
+    return node
+
+
+def checked_value(value: Any, kinds: frozenset[Any], place: str) -> Any:
+    """The value as one of `kinds`, the types that are asked for; none named: any."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{place}={value}: must be a finite number")
+    if type(value) in kinds or not kinds or not kinds <= {int, float, NoneType}:
+        return value
+    if isinstance(value, bool | str):
+        raise UserError(f"{place}={value}: must be a number")
+    if float not in kinds and value != int(value):
+        raise UserError(f"{place}={value}: must be a whole number")
+    return value if float in kinds else int(value)
+
+
+@functools.cache
+def types_of(target: str) -> Mapping[Any, frozenset[Any]]:
+    """The types that each argument of the class or function called `target` may have, so far as it says so."""
+    try:
+        made: Any = locate(target)
+        hints = get_type_hints(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]
+    except (ErrorDuringImport, TypeError, NameError):  # names imported for type checking only have no value
+        return {}
+    alternatives = (Union, UnionType)
+    return {
+        name: frozenset(get_args(hint)) if get_origin(hint) in alternatives else frozenset({hint})
+        for name, hint in hints.items()
+    }
 
 
 def build_named(node: Any, where: str) -> dict[str, Any]:

@@ -15,6 +15,10 @@ class Curve(ABC):
     def __call__(self, images: int, total: int) -> float:
         """The value after `images` images of a run of `total` images."""
 
+    @abstractmethod
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest value on its way."""
+
 
 class Constant(Curve):
     """The same value all along."""
@@ -25,6 +29,10 @@ class Constant(Curve):
     def __call__(self, images: int, total: int) -> float:
         """The constant."""
         return self.value
+
+    def bounds(self) -> tuple[float, float]:
+        """The constant."""
+        return self.value, self.value
 
 
 class Ramp(Curve):
@@ -42,6 +50,10 @@ class Ramp(Curve):
         over = self.over if self.over is not None else max(total - self.after, 1)
         done = min(max((images - self.after) / over, 0.0), 1.0)
         return self.start + (self.end - self.start) * self.shape(done)
+
+    def bounds(self) -> tuple[float, float]:
+        """Start and end, in order of size."""
+        return min(self.start, self.end), max(self.start, self.end)
 
     @abstractmethod
     def shape(self, done: float) -> float:
@@ -76,6 +88,10 @@ class Proportional(Curve):
         """The smaller of the two."""
         return min(self.share * images, self.limit)
 
+    def bounds(self) -> tuple[float, float]:
+        """From 0 to the limit."""
+        return 0.0, self.limit
+
 
 class WarmUp(Curve):
     """Another curve, scaled from 0 to 1 linearly over the first `over` images."""
@@ -89,6 +105,11 @@ class WarmUp(Curve):
         """The scaled value."""
         return self.curve(images, total) * min(images / self.over, 1.0)
 
+    def bounds(self) -> tuple[float, float]:
+        """From 0 to where the other curve goes."""
+        low, high = self.curve.bounds()
+        return min(low, 0.0), max(high, 0.0)
+
 
 def as_curve(value: float | Curve) -> Curve:
     """`value` itself when it is a curve, else the constant curve of that number."""
@@ -97,3 +118,19 @@ def as_curve(value: float | Curve) -> Curve:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"expected a number or a curve, got {value!r}")
     return Constant(value)
+
+
+def within(value: float | Curve, name: str, low: float = 0.0, high: float = math.inf, *, above: bool = False) -> Curve:
+    """`value` as a curve of finite numbers from `low` to `high`, with `above` larger than `low`; UserError for others.
+
+    A curve is seen through before the run, so that it can't leave the range after half of it.
+    """
+    curve = as_curve(value)
+    fitting = f"within {'(' if above else '['}{low:g}, {high:g}]"
+    if high == math.inf:
+        fitting = f"finite and {'above' if above else 'at least'} {low:g}"
+    for bound in curve.bounds():
+        if not low <= bound <= high or not math.isfinite(bound) or (above and bound == low):
+            said = f"{name}={bound:g}" if isinstance(curve, Constant) else f"{name}, a curve, goes to {bound:g} and"
+            raise UserError(f"{said} must be {fitting}")
+    return curve

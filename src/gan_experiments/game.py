@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_experiments import seeding
-from gan_experiments.curves import Curve, as_curve
+from gan_experiments.curves import Curve, within
 from gan_experiments.data.base import Batch, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.networks.informed import Timed
@@ -31,7 +31,7 @@ def widened(tensor: Tensor) -> Tensor:
 
 class Verdict(NamedTuple):
     """A discriminator's answer: logits (n,), larger for real; its features, one tensor (n, ...) a level; and what
-    further heads say, by name (an autoencoder's codes, class logits ...).
+    further heads say, by name (an autoencoder's energy, class logits ...).
 
     Where k parts or patches of it judge each sample, logits are (n, k): losses are then means over all n k of them,
     slopes are those of a sample's sum, and batches are compared part by part.
@@ -46,6 +46,8 @@ class Head(nn.Module):
     """A part of a discriminator that adds something to `Verdict.heads`; terms may need what it `gives`."""
 
     gives: ClassVar[tuple[str, ...]] = ()
+    brought_by: ClassVar[str] = ""
+    """The option that puts it there, where it replaces another part."""
 
 
 class dealt(cached_property[Any]):  # noqa: N801 (a decorator)
@@ -88,6 +90,7 @@ class Round(ABC):
     def __init__(self, deal: Deal) -> None:
         self.deal = deal
         self.opposition: dict[str, Tensor] | None = None
+        self.lent: dict[str, Tensor] = {}
         self._slopes: dict[str, Tensor] = {}
 
     @dealt
@@ -128,13 +131,16 @@ class Round(ABC):
         """What the adversarial loss of `player` compares: the verdicts `real` and `fake`."""
         return self
 
-    def against(self, weights: dict[str, Tensor]) -> Any:
-        """This round, samples and all, judged by a discriminator with these weights instead of its own."""
+    def against(self, weights: dict[str, Tensor], lent: dict[str, Tensor] | None = None) -> Any:
+        """This round, samples and all, judged by a discriminator with these weights instead of its own.
+
+        `lent` are buffers for it, which it moves on; None: copies of the discriminator's.
+        """
         other = copy.copy(self)
         other.__dict__ = {
             name: value for name, value in self.__dict__.items() if not isinstance(getattr(type(self), name, 0), judged)
         }
-        other.opposition, other._slopes = weights, {}
+        other.opposition, other.lent, other._slopes = weights, lent or {}, {}
         return other
 
     @abstractmethod
@@ -251,11 +257,14 @@ class Term(ABC):
     name: str = ""
     needs: tuple[str, ...] = ()
     remedy: str = ""
+    acts_on: tuple[str, ...] = ()
+    """The players it is for; none named: any."""
+    smallest_batch: ClassVar[int] = 1
 
     def __init__(self, player: str, weight: float | Curve = 1.0, every: int = 1) -> None:
         if every < 1:
             raise UserError(f"{type(self).__name__}: every={every} must be 1 or more moves")
-        self.player, self.weight, self.every = player, as_curve(weight), every
+        self.player, self.weight, self.every = player, within(weight, f"{type(self).__name__}: weight"), every
         self.logged_only = not isinstance(weight, Curve) and weight == 0
 
     @property
@@ -281,16 +290,3 @@ class Term(ABC):
         """Take back what `state_dict` gave."""
         if state:
             raise UserError(f"checkpoint has state for {self.player}/{self.name}, which keeps none: {sorted(state)}")
-
-
-def check_needs(game: Game, terms: Iterable[Term]) -> None:
-    """Raise a UserError naming term, game and what is missing when a term needs what the game does not deal."""
-    for term in terms:
-        missing = sorted({*term.needs, *term.watches} - game.deals())
-        if missing:
-            raise UserError(
-                f"{term.player}/{term.name} ({type(term).__name__}) needs {', '.join(missing)}, which "
-                f"{type(game).__name__} does not deal with these networks and data; it deals "
-                f"{', '.join(sorted(game.deals()))}{'; ' + term.remedy if term.remedy else ''}"
-            )
-        term.check(game)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from gan_experiments import seeding
+from gan_experiments.checks import check_batch, check_needs
 from gan_experiments.data.base import Batch, Split
 from gan_experiments.data.sampler import Sampler
 from gan_experiments.errors import UserError
-from gan_experiments.game import Deal, Game, Round, Term, check_needs
+from gan_experiments.game import Deal, Game, Round, Term
 from gan_experiments.meter import Meter
 from gan_experiments.modules import buffers_kept
 from gan_experiments.players import Player, counted
@@ -23,7 +24,12 @@ from gan_experiments.runtime import Runtime, seed_networks
 
 
 class Observer(ABC):  # noqa: B024 (both hooks are optional)
-    """Acts after the fact, never on the objective."""
+    """Acts after the fact, never on the objective; a regularizer among them goes by the `name` of its option."""
+
+    name: str = ""
+
+    def check(self, players: Mapping[str, Player]) -> None:  # noqa: B027
+        """Raise a UserError, naming this observer and what would fit, when it can't act on these players."""
 
     def after_move(self, trainer: Trainer, player: Player, round: Round) -> None:  # noqa: B027
         """Called when `player` has moved on what `round` showed."""
@@ -59,7 +65,9 @@ class Trainer:
         flip: bool = False,
         simultaneous: bool = False,
     ) -> None:
-        check_needs(game, [term for player in players for term in player.terms])
+        terms = [term for player in players for term in player.terms]
+        check_needs(game, terms)
+        check_batch(game, terms, batch_size)
         self.game, self.players, self.data, self.runtime = game, list(players), data, runtime
         self.sides = {player.name: player for player in players}
         for trick in game.tricks.values():
@@ -67,8 +75,8 @@ class Trainer:
             trick.prepare(game, data, seed)
         if simultaneous and any(player.moves > 1 or player.separate_lazy for player in players):
             raise UserError("schedule.simultaneous=true: one update a player and step; set moves=1, lazy=joined")
-        if batch_size % game.pack:
-            raise UserError(f"schedule.batch_size={batch_size}: must be divisible by the pack of {game.pack} samples")
+        for observer in observers:
+            observer.check(self.sides)
         self.simultaneous = simultaneous
         self.batch_size, self.total_steps, self.seed = batch_size, steps, seed
         self.observers, self.flip = list(observers), flip

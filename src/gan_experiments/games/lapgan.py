@@ -61,10 +61,10 @@ class LevelRound(NoiseRound):
         own = {f"{self.prefix}{name}": weight for name, weight in super().weights(player).items()}
         return self.family.weights(player) | own
 
-    def against(self, weights: dict[str, Tensor]) -> LevelRound:
+    def against(self, weights: dict[str, Tensor], lent: dict[str, Tensor] | None = None) -> LevelRound:
         """This round judged by a discriminator with these weights, of which only the level's own count."""
         own = {name.removeprefix(self.prefix): w for name, w in weights.items() if name.startswith(self.prefix)}
-        return cast(LevelRound, super().against(own))
+        return cast(LevelRound, super().against(own, lent))
 
 
 class RefiningRound(LevelRound):

@@ -81,7 +81,7 @@ class NoiseRound(Round):
         n = len(reals)
         share = torch.rand(n, *[1] * (reals.ndim - 1), generator=random, device=self.deal.device)
         noise = 2 * torch.rand(reals.shape, generator=random, device=self.deal.device) - 1
-        return self.watched("perturbed", reals + 0.5 * reals.detach().std() * share * noise)
+        return self.watched("perturbed", reals + 0.5 * reals.detach().std(unbiased=False) * share * noise)
 
     @judged
     def real(self) -> Verdict:
@@ -103,9 +103,8 @@ class NoiseRound(Round):
         with informing(network, classes):
             if self.opposition is None:
                 verdict = network(samples)
-            else:  # buffers are lent as copies, so that the discriminator's own stay as they are
-                buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-                verdict = functional_call(network, {**buffers, **self.opposition}, samples)
+            else:
+                verdict = functional_call(network, {**self.lent, **self.opposition}, samples)
         return cast(Verdict, verdict)._replace(logits=widened(verdict.logits))
 
     def contest(self, player: str) -> Any:
@@ -130,6 +129,11 @@ class NoiseRound(Round):
             return self.opposition
         (network,) = self.game.sides[player]
         return dict(network.named_parameters())
+
+    def against(self, weights: dict[str, Tensor], lent: dict[str, Tensor] | None = None) -> Any:
+        """This round judged with these weights and buffers; the discriminator's own stay as they are."""
+        own = self.game.discriminator.named_buffers()
+        return super().against(weights, {name: buffer.clone() for name, buffer in own} if lent is None else lent)
 
     def points(self, name: str) -> tuple[Tensor, Callable[[], Tensor]]:
         """One of the sets reals, fakes, interpolates, perturbed, and the discriminator's logits there."""

@@ -26,11 +26,11 @@ class Autoencoder(Head, ABC):
     """A discriminator whose energy is its reconstruction error, the mean over all dimensions of a sample.
 
     `distance` is squared (EBGAN) or absolute (BEGAN). Logits are minus the energy, features the encoder's levels; the
-    heads are the energy (n,) and the bottleneck's codes (n, code_dim). Raises UserError for another distance, and for
-    a bottleneck without dimensions.
+    heads are the energy (n,) and the bottleneck's code, the representation (n, code_dim). Raises UserError for another
+    distance, and for a bottleneck without dimensions.
     """
 
-    gives: ClassVar[tuple[str, ...]] = ("energy", "codes")
+    gives: ClassVar[tuple[str, ...]] = ("energy", "representation")
 
     def __init__(self, code_dim: int, distance: str) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Autoencoder(Head, ABC):
         codes, levels = self.encode(samples)
         error = self.distance(self.decode(codes).float().view_as(samples) - samples.float())
         energy = error.flatten(1).mean(1)
-        return Verdict(-energy, levels, {"energy": energy, "codes": codes})
+        return Verdict(-energy, levels, {"energy": energy, "representation": codes})
 
 
 class MLPAutoencoder(Autoencoder):

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_experiments.errors import UserError
-from gan_experiments.game import Verdict
+from gan_experiments.game import Head, Verdict
 
 
 class Headed(nn.Module):
@@ -46,6 +46,10 @@ class BatchStatistic(nn.Module):
 
     extra: int
 
+    def fitting_batch(self, n: int) -> int:
+        """The smallest batch of `n` or more samples of which its numbers say anything."""
+        return max(n, 2)
+
 
 class MinibatchDiscrimination(BatchStatistic):
     """For each of `kernels` projections to `dims` dimensions, o(x_i) = sum_j exp(-|M_i - M_j|_1), j = i included
@@ -74,10 +78,17 @@ class MinibatchStddev(BatchStatistic):
         super().__init__()
         self.group = group
 
+    def group_of(self, n: int) -> int:
+        """The size of groups in a batch of `n`: its largest divisor up to `group`; in groups of one nothing differs."""
+        return next(size for size in range(min(self.group, n), 0, -1) if n % size == 0)
+
+    def fitting_batch(self, n: int) -> int:
+        """The smallest batch of `n` or more that groups of several samples divide."""
+        return next(size for size in range(n, n + self.group + 1) if self.group_of(size) > 1)
+
     def forward(self, h: Tensor) -> Tensor:
         """(n, d + 1) for (n, d); the population deviation over groups of samples n / groups apart, in float32."""
-        n = len(h)
-        group = next(size for size in range(min(self.group, n), 0, -1) if n % size == 0)
+        n, group = len(h), self.group_of(len(h))
         grouped = h.float().view(group, n // group, -1)
         spread = grouped.var(0, unbiased=False).add(1e-8).sqrt().mean(1, keepdim=True)
         return torch.cat([h, spread.repeat(group, 1).to(h.dtype)], 1)
@@ -93,13 +104,18 @@ def widen_head(network: nn.Module, make: Callable[[int], BatchStatistic], what: 
     layers = list(network.head) if isinstance(network.head, nn.Sequential) else [network.head]
     last = layers[-1]
     if not isinstance(last, nn.Linear):
-        raise UserError(
-            f"{what} widens the linear map at the end of a discriminator's head, here a {type(last).__name__}; "
-            "leave out what has replaced it"
-        )
+        raise UserError(f"{what} widens the linear map at the end of a discriminator's head, {replaced_by(last)}")
     statistic = make(last.in_features)
     network.head = nn.Sequential(*layers[:-1], statistic, widened(last, statistic.extra))
     return network
+
+
+def replaced_by(last: nn.Module) -> str:
+    """What stands where a head's linear map would be, and what to do about it, for the end of a message."""
+    brought_by = last.brought_by if isinstance(last, Head) else ""
+    if not brought_by:
+        return f"here a {type(last).__name__}; leave out what has replaced it"
+    return f"which {brought_by} has replaced by its own; choose one"
 
 
 def resized(layer: nn.Linear, in_features: int, out_features: int) -> nn.Linear:

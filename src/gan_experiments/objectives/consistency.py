@@ -33,6 +33,10 @@ def positions(n: int, size: int, shift: float, random: torch.Generator) -> Tenso
     return (size - 1) - (moved.abs() - (size - 1)).abs()
 
 
+ACTS_ON = {"reals": ("discriminator",), "fakes": ("discriminator", "generator")}
+"""Who can change the verdict on a set of samples."""
+
+
 class Consistency(Term):
     """<(D(x) - D(T(x)))^2> at one set of images, T a random flip and shift.
 
@@ -50,10 +54,13 @@ class Consistency(Term):
         every: int = 1,
     ) -> None:
         super().__init__(player, weight, every)
+        if at not in ACTS_ON:
+            raise UserError(f"Consistency: at={at!r}: use {' or '.join(ACTS_ON)}")
         if not 0 <= flip <= 1 or not 0 <= shift < 1:
             raise UserError(f"Consistency: flip={flip} must be a probability, and shift={shift} a share of the side")
         self.at, self.flip, self.shift = at, flip, shift
         self.needs = (at,)
+        self.acts_on = ACTS_ON[at]
 
     def check(self, game: Game) -> None:
         """Only images can be flipped and shifted."""
@@ -102,6 +109,8 @@ class LatentNeighbours(Term):
 class LatentConsistency(LatentNeighbours):
     """D: <(D(G(z)) - D(G(z')))^2> (Zhao et al. 2021)."""
 
+    acts_on = ("discriminator",)
+
     def __init__(
         self,
         std: float = 0.05,
@@ -123,6 +132,8 @@ class LatentSensitivity(LatentNeighbours):
 
     The discriminator learns to overlook a step in the latents; without this, the generator would learn to as well.
     """
+
+    acts_on = ("generator",)
 
     def __init__(
         self,

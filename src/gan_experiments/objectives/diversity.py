@@ -15,10 +15,11 @@ class ModeSeeking(Term):
     """1 / (<|G(z1) - G(z2)|> / <|z1 - z2|> + epsilon), to be minimised (Mao et al. 2019, as in the published code).
 
     z1 and z2 are the two halves of the round's latents, <|.|> is the mean absolute value over batch and components.
-    Raises UserError for batches of fewer than 2 samples.
     """
 
     needs = ("latents", "fakes")
+    acts_on = ("generator",)
+    smallest_batch = 2
 
     def __init__(
         self,
@@ -41,6 +42,4 @@ class ModeSeeking(Term):
 def half_distance(samples: Tensor) -> Tensor:
     """Mean absolute difference between the first half of the samples (n, ...) and the second."""
     half = len(samples) // 2
-    if not half:
-        raise UserError(f"mode seeking compares two samples, the batch has {len(samples)}: set schedule.batch_size=2")
     return (samples[:half] - samples[half : 2 * half]).abs().mean()

@@ -92,25 +92,25 @@ class BoundaryEquilibrium(Loss):
 
 
 class PullingAway(Term):
-    """Mean squared cosine between codes of different samples, sum_{i != j} cos^2(S_i, S_j) / (n (n - 1)).
+    """Mean squared cosine between representations of different samples, sum_{i != j} cos^2(S_i, S_j) / (n (n - 1)).
 
-    It keeps the samples of a batch apart (Zhao et al. 2017, section 2.4). S (n, d) are the discriminator's codes of the
-    generated samples. Raises UserError for a batch of one.
+    It keeps the samples of a batch apart (Zhao et al. 2017, section 2.4). S (n, d) are what the discriminator's
+    encoder makes of the generated samples.
     """
 
-    needs = ("fake", "codes")
+    needs = ("fake", "representation")
     remedy = REMEDY
+    acts_on = ("generator",)
+    smallest_batch = 2
 
     def __init__(self, player: str = "generator", weight: float | Curve = 0.1, every: int = 1) -> None:
         super().__init__(player, weight, every)
 
     def __call__(self, round: Round) -> Tensor:
-        """0 for orthogonal codes, 1 for parallel or opposite ones."""
-        codes: Tensor = round.fake.heads["codes"]  # type: ignore[attr-defined]
-        n = len(codes)
-        if n < 2:
-            raise UserError("pulling_away compares samples of a batch: schedule.batch_size must be 2 or more")
-        with torch.autocast(codes.device.type, enabled=False):
-            directions = normalize(codes.flatten(1).float(), dim=1)
+        """0 for orthogonal representations, 1 for parallel or opposite ones."""
+        representations: Tensor = round.fake.heads["representation"]  # type: ignore[attr-defined]
+        n = len(representations)
+        with torch.autocast(representations.device.type, enabled=False):
+            directions = normalize(representations.flatten(1).float(), dim=1)
             squares = (directions @ directions.T).square()
             return (squares.sum() - squares.diagonal().sum()) / (n * (n - 1))

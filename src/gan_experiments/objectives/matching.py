@@ -28,6 +28,7 @@ class FeatureMatching(Term):
     """
 
     needs = ("real", "fake")
+    acts_on = ("generator",)
 
     def __init__(
         self,

@@ -17,6 +17,8 @@ from gan_experiments.trick import Report
 class LogitDrift(Term):
     """<r^2>, with `fake` + <f^2>: keeps logits near 0 (Karras et al. 2018, progressive growing, appendix A.1)."""
 
+    acts_on = ("discriminator",)
+
     def __init__(
         self,
         fake: bool = False,
@@ -43,6 +45,7 @@ class LeCam(Term):
     """
 
     needs = ("real", "fake")
+    acts_on = ("discriminator",)
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class PathLength(Term):
     """
 
     needs = ("styles",)
+    acts_on = ("generator",)
     remedy = "set model=stylegan2 or another with a generator of styles"
 
     def __init__(

@@ -23,11 +23,31 @@ def squared_norm(slope: Tensor) -> Tensor:
     return slope.flatten(1).square().sum(1)
 
 
-class AtOneSet(Term):
+SETS = ("interpolates", "perturbed", "reals", "fakes")
+"""Sets of samples at which the discriminator's slope can be taken."""
+
+
+class Slope(Term):
+    """A penalty on the slope of the discriminator."""
+
+    acts_on = ("discriminator",)
+
+    def chosen(self, at: Sequence[str]) -> tuple[str, ...]:
+        """The sets `at`; UserError unless they are different sets at which a slope can be taken."""
+        if isinstance(at, str) or not at or len(set(at)) != len(at) or not set(at) <= set(SETS):
+            raise UserError(
+                f"{type(self).__name__}: at={at!r}: must be a list of different sets among {', '.join(SETS)}"
+            )
+        return tuple(at)
+
+
+class AtOneSet(Slope):
     """A penalty on the slope at one set of samples."""
 
     def __init__(self, at: str, player: str, weight: float | Curve, every: int) -> None:
         super().__init__(player, weight, every)
+        if at not in SETS:
+            raise UserError(f"{type(self).__name__}: at={at!r}: must be one of {', '.join(SETS)}")
         self.at = at
 
     @property
@@ -58,7 +78,7 @@ class R2(ZeroCentred):
         super().__init__("fakes", player, weight, every)
 
 
-class GradientPenalty(Term):
+class GradientPenalty(Slope):
     """Mean over the chosen sets of <(|grad D| - target)^power> (Gulrajani et al. 2017, equation 3, and its kin).
 
     `at` is any mix of interpolates, perturbed, reals and fakes: interpolates alone is WGAN-GP, perturbed alone DRAGAN
@@ -78,11 +98,9 @@ class GradientPenalty(Term):
         every: int = 1,
     ) -> None:
         super().__init__(player, weight, every)
-        if isinstance(at, str) or not at or len(set(at)) != len(at):
-            raise UserError(f"GradientPenalty: at={at!r} must be a list of different sample sets, e.g. [interpolates]")
         if power < 2 or power % 2:
             raise UserError(f"GradientPenalty: power={power} must be even and at least 2")
-        self.at, self.target, self.power, self.one_sided = tuple(at), target, power, one_sided
+        self.at, self.target, self.power, self.one_sided = self.chosen(at), target, power, one_sided
 
     @property
     def watches(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ class Reconstruction(Term):
     """
 
     needs = ("real", "reconstruction")
+    acts_on = ("discriminator",)
     remedy = "set model=fastgan and model.discriminator.reconstruct=true, whose discriminator has decoders"
 
     def __init__(self, player: str = "discriminator", weight: float | Curve = 1.0, every: int = 1) -> None:

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from gan_experiments.curves import Curve
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Term
+from gan_experiments.objectives.consistency import ACTS_ON
 
 
 def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
@@ -34,7 +35,9 @@ class Rotation(Term):
         self, at: str = "reals", player: str = "discriminator", weight: float | Curve = 1.0, every: int = 1
     ) -> None:
         super().__init__(player, weight, every)
-        self.at, self.needs = at, (at, "rotations")
+        if at not in ACTS_ON:
+            raise UserError(f"Rotation: at={at!r}: use {' or '.join(ACTS_ON)}")
+        self.at, self.needs, self.acts_on = at, (at, "rotations"), ACTS_ON[at]
 
     def check(self, game: Game) -> None:
         """UserError for points and for images that quarter turns give another shape."""

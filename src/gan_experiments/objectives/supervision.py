@@ -16,6 +16,7 @@ class Supervision(Term):
     L_supervised)."""
 
     needs = ("labelled_batch", "taught", "classes")
+    acts_on = ("discriminator",)
     remedy = "model=semi_supervised deals labelled samples"
 
     def __init__(self, player: str = "discriminator", weight: float | Curve = 1.0, every: int = 1) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gan_experiments.curves import Curve, as_curve
+from gan_experiments.curves import Curve, within
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Round
 from gan_experiments.objectives.adversarial import Adversarial
@@ -21,7 +21,7 @@ class Adaptive(Trick):
 
     Every `interval` moves of the discriminator it goes up if r_t > `target`, else down, by as much as would take it
     from 0 to 1 in `length` real images; it stays within [0, 1]. (Karras et al. 2020, ADA, section 3.1; without their
-    missing upper bound.) `probability`, a number or a curve, fixes it instead.
+    missing upper bound.) `probability`, a number or a curve within [0, 1], fixes it instead.
     """
 
     probability: Tensor
@@ -40,7 +40,7 @@ class Adaptive(Trick):
             raise UserError(f"target={target} must be within (-1, 1), length={length} and interval={interval} positive")
         self.target, self.length, self.interval = target, length, interval
         self.boundary = 0.0
-        self.fixed = None if probability is None else as_curve(probability)
+        self.fixed = None if probability is None else within(probability, "probability", 0.0, 1.0)
         for name in ("probability", "sign_sum", "sign_count"):
             self.register_buffer(name, torch.zeros(()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gan_experiments.curves import Curve, as_curve
+from gan_experiments.curves import Curve, within
 from gan_experiments.errors import UserError
 from gan_experiments.game import Round
 from gan_experiments.trick import Report
@@ -51,15 +51,12 @@ class Augmentation(ImageTrick):
         if any(not 0 <= factor <= 1 for factor in factors.values()):
             said = ", ".join(f"{name}={factor}" for name, factor in factors.items())
             raise UserError(f"{said}: each multiplies the probability and must be within [0, 1]")
-        self.probability = as_curve(probability)
+        self.probability = within(probability, "probability", 0.0, 1.0)
         self.geometry, self.color, self.cutout = geometry, color, cutout
 
     def strength(self, round: Round) -> float:
         """The probability at the time of the round."""
-        p = self.probability(round.deal.images, round.deal.total)
-        if not 0 <= p <= 1:
-            raise UserError(f"trick {self.name}: probability={p} must be within [0, 1]")
-        return p
+        return self.probability(round.deal.images, round.deal.total)
 
     def view(self, round: Round, name: str, samples: Tensor) -> Tensor:
         """Images, each with draws of its own."""

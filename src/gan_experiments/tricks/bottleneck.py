@@ -32,6 +32,7 @@ class Bottleneck(Head):
     """
 
     gives = ("code_mean", "code_log_variance")
+    brought_by = "regularizer=variational_bottleneck"
 
     def __init__(self, in_features: int, code: int, noise: Noise) -> None:
         super().__init__()

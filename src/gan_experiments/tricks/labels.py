@@ -13,7 +13,7 @@ from gan_experiments.curves import Curve
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Head, Round, Term, Verdict
-from gan_experiments.networks.heads import Headed, normalised_as, resized
+from gan_experiments.networks.heads import Headed, normalised_as, replaced_by, resized
 from gan_experiments.players import Player
 from gan_experiments.trick import Factory, Trick
 
@@ -60,7 +60,7 @@ class ClassHead(Trick):
             layers = list(inner.head) if isinstance(inner.head, nn.Sequential) else [inner.head]
             last = layers[-1]
             if not isinstance(last, nn.Linear):
-                raise UserError(f"trick {self.name}: the discriminator's head ends in {type(last).__name__} already")
+                raise UserError(f"trick {self.name} widens the discriminator's last linear map, {replaced_by(last)}")
             wider = resized(last, last.in_features, len(spec.classes))
             # With equal class logits of -log k the sum is that of a single logit of 0: undecided, as without classes.
             wider.bias = nn.Parameter(torch.full((len(spec.classes),), -math.log(len(spec.classes))))
@@ -79,6 +79,7 @@ class Classification(Term):
     """Cross-entropy of the real samples' classes, for the discriminator (Salimans et al. 2016, section 5)."""
 
     needs = ("labels", "real", "classes")
+    acts_on = ("discriminator",)
     remedy = "trick=[train_with_labels] on a data set with labels gives them"
 
     def __init__(self, player: str = "discriminator", weight: float | Curve = 1.0, every: int = 1) -> None:

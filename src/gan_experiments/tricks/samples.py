@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_experiments.curves import Curve, as_curve
+from gan_experiments.curves import Curve, within
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Round, Verdict
@@ -84,12 +84,12 @@ class Narrowed:
 class TopK(Trick):
     """The generator learns only from the `share` of its samples that the discriminator likes best (Sinha et al. 2020).
 
-    `share` is a number or a curve; the paper lowers it to a half.
+    `share`, within (0, 1], is a number or a curve; the paper lowers it to a half.
     """
 
     def __init__(self, share: float | Curve) -> None:
         super().__init__()
-        self.share = as_curve(share)
+        self.share = within(share, "share", 0.0, 1.0, above=True)
 
     def check(self, game: Game, players: Mapping[str, Player]) -> None:
         """UserError for losses that compare the two sides sample by sample."""
@@ -105,10 +105,7 @@ class TopK(Trick):
         if player != "generator":
             return contest
         deal, fake = contest.deal, contest.fake
-        share = self.share(deal.images, deal.total)
-        if not 0 < share <= 1:
-            raise UserError(f"trick {self.name}: share={share} must be within (0, 1]")
-        n = len(fake.logits)
+        share, n = self.share(deal.images, deal.total), len(fake.logits)
         best = fake.logits.reshape(n, -1).mean(1).topk(max(round(share * n), 1)).indices
         heads = {name: value[best] for name, value in fake.heads.items()}
         return Narrowed(contest, Verdict(fake.logits[best], heads=heads))

@@ -31,6 +31,8 @@ class SpectralNorm(Trick):
 
     def __init__(self, players: list[str], iterations: int = 1) -> None:
         super().__init__()
+        if iterations < 1:
+            raise UserError(f"iterations={iterations}: a power iteration takes 1 or more steps")
         self.players, self.iterations = check_players(players), iterations
 
     def network(self, player: str, make: Factory) -> Factory:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Round, Term
@@ -50,6 +50,7 @@ class Descent:
 
 
 RULES: dict[type[torch.optim.Optimizer], Any] = {torch.optim.Adam: Adam, torch.optim.SGD: Descent}
+NATIVE_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 PLAIN = {"weight_decay": 0, "amsgrad": False, "momentum": 0, "nesterov": False, "maximize": False}
 
 
@@ -68,7 +69,7 @@ class Unrolled(Trick):
         self.steps = steps
 
     def check(self, game: Game, players: Mapping[str, Player]) -> None:
-        """UserError when the discriminator's optimizer can't be simulated."""
+        """UserError when the discriminator's optimizer or objective can't be simulated."""
         optimizer = players["discriminator"].tuned.optimizer
         group = optimizer.param_groups[0]
         moved = [name for name, plain in PLAIN.items() if group.get(name, plain) != plain]
@@ -77,6 +78,20 @@ class Unrolled(Trick):
                 f"trick {self.name} simulates the discriminator's optimizer, {type(optimizer).__name__}"
                 f"{' with ' + ', '.join(moved) if moved else ''}; it can simulate Adam and SGD without momentum or "
                 "weight decay: set schedule.discriminator.optimizer._target_=torch.optim.Adam"
+            )
+        self.check_slopes(players)
+
+    def check_slopes(self, players: Mapping[str, Player]) -> None:
+        """UserError for penalties on slopes, differentiated twice more here than in the discriminator's own moves,
+        through norms whose kernels torch can differentiate twice only."""
+        penalties = [term.name for term in self.objective(players) if term.watches]
+        modules = [module for network in players["discriminator"].modules for module in network.modules()]
+        norms = sorted({type(module).__name__ for module in modules if isinstance(module, NATIVE_NORMS)})
+        if self.steps and penalties and norms:
+            raise UserError(
+                f"trick {self.name} differentiates {' and '.join(penalties)} a third time, which torch can't through "
+                f"{' and '.join(norms)} in the discriminator; set model.discriminator.norm=none or layer, add "
+                "trick=[virtual_batch_norm], or leave one of the two out"
             )
 
     def watches(self, players: Mapping[str, Player], mover: str) -> frozenset[str]:
@@ -101,8 +116,8 @@ class Unrolled(Trick):
             for name, parameter in round.weights(player.name).items()
         }
         terms, deal = self.objective(players), round.deal
+        later = round.against(weights)
         for _ in range(self.steps):
-            later = round.against(weights)
             objective = sum((term.weight(deal.images, deal.total) * term(later) for term in terms), torch.zeros(()))
             with torch.autocast(deal.device.type, enabled=False):
                 gradients = torch.autograd.grad(
@@ -112,4 +127,6 @@ class Unrolled(Trick):
                 name: rules[name](weight, gradient)
                 for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
             }
-        return round.against(weights)  # type: ignore[no-any-return]
+            # Buffers go on as power iterations do; samples are made anew, lest slopes go through former weights too.
+            later = round.against(weights, later.lent)
+        return later  # type: ignore[no-any-return]

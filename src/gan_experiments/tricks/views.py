@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gan_experiments.curves import Curve, as_curve
+from gan_experiments.curves import Curve, within
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Round
 from gan_experiments.players import Player
@@ -25,13 +25,11 @@ class InstanceNoise(Trick):
 
     def __init__(self, std: float | Curve) -> None:
         super().__init__()
-        self.std = as_curve(std)
+        self.std = within(std, "std")
 
     def view(self, round: Round, name: str, samples: Tensor) -> Tensor:
         """Samples with fresh noise."""
         std = self.std(round.deal.images, round.deal.total)
-        if std < 0:
-            raise UserError(f"trick {self.name}: std={std} must not be negative")
         if std == 0:
             return samples
         random = round.deal.random(f"{self.name}/{name}")
