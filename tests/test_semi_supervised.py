@@ -24,6 +24,7 @@ from gan_experiments.logging.status import State, Status
 from gan_experiments.metrics.classifier_error import ClassifierError
 from gan_experiments.metrics.extractors import Features
 from gan_experiments.modules import count_parameters
+from gan_experiments.networks.biggan import BigGANDiscriminator, BigGANGenerator
 from gan_experiments.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_experiments.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_experiments.networks.semi_supervised import (
@@ -38,6 +39,7 @@ from gan_experiments.objectives.matching import FeatureMatching
 from gan_experiments.objectives.supervision import Supervision
 from gan_experiments.players import Player, TunedOptimizer
 from gan_experiments.trainer import Trainer
+from gan_experiments.tricks.conditioning import OneHot, ProjectionHead
 from gan_experiments.tricks.few_labels import FewLabels, balanced_rows
 from gan_experiments.tricks.labels import ClassHead, Classification, ClassifyingDiscriminator
 from given import FLOAT32, Given, named
@@ -49,6 +51,22 @@ def game_of(spec: Spec = SPEC, **settings: Any) -> SemiSupervisedGame:
     torch.manual_seed(0)
     generator = partial(SemiSupervisedGenerator, latent_dim=4, hidden=[6])
     return SemiSupervisedGame(spec, generator, partial(SemiSupervisedDiscriminator, hidden=[8, 6]), **settings)
+
+
+def test_conditionings_are_refused() -> None:
+    for names in (("one_hot", "projection"), ("one_hot",), ("projection",)):
+        kinds = {"one_hot": OneHot, "projection": ProjectionHead}
+        told: list[Any] = [named(kinds[name](), name) for name in names]  # type: ignore[arg-type]
+        with pytest.raises(UserError, match=f"^conditioning {', '.join(names)}: this game takes no conditioning"):
+            game_of(tricks=told)
+    small = {"width": 1, "conditional": True, "attention": False}
+    for players in ((True, True), (True, False), (False, True)):
+        generator, discriminator = (
+            partial(kind, **{**small, "conditional": own})
+            for kind, own in zip((BigGANGenerator, BigGANDiscriminator), players, strict=True)
+        )
+        with pytest.raises(UserError, match="^conditional: this game takes no conditioning.*false in model.generator"):
+            SemiSupervisedGame(Spec((1, 8, 8), tuple("abc")), generator, discriminator)
 
 
 def points(n: int = 90, seed: int = 1) -> Split:
