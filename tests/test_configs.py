@@ -165,6 +165,8 @@ def test_misspelt_keys_do_not_compose(override: str, composed: Callable[..., Dic
         (["schedule.batch_size=0"], "schedule.batch_size=0: must be 1 or more"),
         (["evaluation.every=-1"], "evaluation.every=-1"),
         (["runtime.penalties=exact"], "runtime.penalties=exact"),
+        (["regularizer=[r1]", "regularizer.r1.weight=nan"], "regularizer.r1.weight=nan: must be a finite number"),
+        (["schedule.generator.optimizer.betas=[0.5,inf]"], "generator.optimizer.betas.1=inf: must be a finite number"),
     ],
 )
 def test_contradictory_values_are_refused(overrides: list[str], said: str, composed: Callable[..., DictConfig]) -> None:

@@ -3,11 +3,12 @@
 python scripts/reproduce/architectures.py --dir outputs/architectures --seeds 2 --jobs 2
 python scripts/reproduce/architectures.py --dir outputs/architectures --table
 
-Each run is experiment=architectures with a network narrow enough for a CPU and the loss, penalty and rates it is known
-with; rates fall to 0 by the end. Cells are mean ± standard deviation over seeds. Speed is that of training steps of
-one thread, the median over a run's records. Runs are kept in DIR: given again, the command continues what was
-interrupted and takes over what is complete; --table only reads. --grids writes the first seed's last samples, a strip
-of 10 images a method, to a PNG.
+Each run is experiment=architectures with a network narrow enough for a CPU, and a loss, a penalty and rates with which
+it learns in so short a time: residual networks without spectral norm, with which D would keep up with G only near the
+end, and lazy penalties. Rates fall to 0 by the end. Cells are mean ± standard deviation over seeds. Speed is that of
+training steps of one thread, the median over a run's records. Runs are kept in DIR: given again, the command continues
+what was interrupted and takes over what is complete; --table only reads. --grids writes the first seed's last samples,
+a strip of 20 images a method, to a PNG.
 """
 
 from __future__ import annotations
@@ -43,21 +44,26 @@ def both(*settings: str) -> tuple[str, ...]:
     return tuple(f"model.{player}.{setting}" for player in ("generator", "discriminator") for setting in settings)
 
 
-RESNET = ("loss=hinge", *both("width=16"), *rates(1e-3, 1e-3))
+PAIRED = ("loss=relativistic", "regularizer=[r1]", "regularizer.r1.every=4", "regularizer.r1.weight=0.05")
+RESNET = (
+    *PAIRED, "model.generator.width=12", "model.discriminator.width=24", *both("spectral_norm=false"),
+    *rates(1e-3, 2e-3),
+)  # fmt: skip
 CONDITIONAL = ("conditioning=[batch_norm,projection]", "metric=[fid,kid,precision_recall,class_accuracy]")
 METHODS = {
     "dcgan": ("model=dcgan",),
-    "resnet (SNGAN)": ("model=resnet", *RESNET),
-    "resnet, classes (cGAN-PD)": ("model=resnet", *RESNET, *CONDITIONAL),
+    "resnet (SNGAN's)": ("model=resnet", *RESNET),
+    "resnet, classes by projection": ("model=resnet", *RESNET, *CONDITIONAL),
     "sagan": ("model=sagan", *RESNET),
     "stylegan2": (
         "model=stylegan2", *both("channel_base=512", "channel_max=64"), "model.generator.style_dim=64",
-        "model.generator.latent_dim=64", "model.generator.mapping_layers=2", "model.mixing=0",
-        "regularizer=[r1]", "regularizer.r1.every=16", "regularizer.r1.weight=0.1",
+        "model.generator.latent_dim=64", "model.generator.mapping_layers=2", "model.mixing=0", *PAIRED,
+        *rates(4e-3, 4e-3),
     ),
     "r3gan": (
         "model=r3gan", *both("width=32", "groups=4", "blocks=1"), "loss=relativistic", "regularizer=[r1,r2]",
-        "regularizer.r1.weight=0.1", "regularizer.r2.weight=0.1",
+        *(f"regularizer.{name}.{setting}" for name in ("r1", "r2") for setting in ("every=4", "weight=0.5")),
+        *rates(1e-3, 1e-3),
     ),
 }  # fmt: skip
 

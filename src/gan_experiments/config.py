@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,7 +73,7 @@ def build(node: Any, where: str, *arguments: Any, **given: Any) -> Any:
 
 def checked(node: DictConfig, where: str) -> DictConfig:
     """A node and those below it, with 2.0 as 2 where a constructor takes whole numbers only; UserError naming the place
-    of values that are no number where it takes numbers only, not whole there, or NaN or infinite anywhere."""
+    of values that are no number where it takes numbers only, or not whole there."""
     node = copy.deepcopy(node)
     OmegaConf.set_readonly(node, False)
     kinds = {} if OmegaConf.is_missing(node, "_target_") else types_of(str(node.get("_target_")))
@@ -90,13 +89,11 @@ def checked(node: DictConfig, where: str) -> DictConfig:
 
 def checked_value(value: Any, kinds: frozenset[Any], place: str) -> Any:
     """The value as one of `kinds`, the types that are asked for; none named: any."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{place}={value}: must be a finite number")
     if type(value) in kinds or not kinds or not kinds <= {int, float, NoneType}:
         return value
     if isinstance(value, bool | str):
         raise UserError(f"{place}={value}: must be a number")
-    if float not in kinds and value != int(value):
+    if float not in kinds and not value.is_integer():
         raise UserError(f"{place}={value}: must be a whole number")
     return value if float in kinds else int(value)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,12 +143,24 @@ class Config:
 
 def typed(config: DictConfig) -> Config:
     """The root configuration as dataclasses, components left as they are; UserError for contradictory values."""
+    for place, value in floats(OmegaConf.to_container(config)):
+        if not math.isfinite(value):
+            raise UserError(f"{place}={value}: must be a finite number")
     config = OmegaConf.merge(OmegaConf.structured(Config), config)  # type: ignore[assignment]
     result = Config(**{name: config[name] for name in COMPONENTS})
     for name in ("run", "schedule", "runtime", "log", "samples", "evaluation", "checkpoint"):
         setattr(result, name, OmegaConf.to_object(config[name]))
     _check(result)
     return result
+
+
+def floats(value: Any, where: str = "") -> Iterator[tuple[str, float]]:
+    """Every float below a mapping or list, with its dotted place."""
+    if isinstance(value, float):
+        yield where, value
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from floats(child, f"{where}.{key}" if where else str(key))
 
 
 def _check(config: Config) -> None:
