@@ -38,7 +38,7 @@ def test_the_command_trains_prints_and_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     small = ("schedule.steps=2", "schedule.images=null", "evaluation.samples=50", "metric=[fid]", "log.every=32")
-    method = "resnet, classes (cGAN-PD)"
+    method = "resnet, classes by projection"
     overrides = [line for line in architectures.METHODS[method] if not line.startswith("metric")]
     tiny = [*overrides, *architectures.both("width=4"), *small]
     monkeypatch.setattr(architectures, "METHODS", {method: tuple(tiny)})
@@ -47,5 +47,5 @@ def test_the_command_trains_prints_and_draws(
     monkeypatch.setattr(sys, "argv", [*command, "--methods", method, "--grids", str(picture)])
     architectures.main()
     said = capfd.readouterr().out
-    assert said.count("resnet, classes (cGAN-PD)") == 1 and "| 1 |" in said.replace("    ", " ").replace("   ", " ")
+    assert said.count("resnet, classes by projection") == 1 and "| 1 |" in said.replace("    ", " ").replace("   ", " ")
     assert picture.exists()

@@ -29,10 +29,10 @@ def check_composition(config: DictConfig, hydra: Any) -> None:
 
 
 def leave_out(config: DictConfig, folders: list[Path], overrides: list[str]) -> None:
-    """Remove settings of options of list groups that aren't chosen, unless the command line sets them itself."""
+    """Remove what is set of options that the command line has left out, choosing others, and doesn't set itself."""
     for group in SEVERAL:
         node = config.get(group)
-        if not isinstance(node, DictConfig):
+        if not isinstance(node, DictConfig) or not any(override.startswith(f"{group}=") for override in overrides):
             continue
         known = group_option(folders, group, options(folders, group))
         for key in list(node):
