@@ -32,7 +32,7 @@ def refused(options: list[str], *lines: str) -> str:
 def test_terms_are_refused_for_players_on_whom_they_do_not_act(option: str) -> None:
     own, other = ("discriminator", "generator") if option in TO_GENERATOR else ("generator", "discriminator")
     said = refused([f"regularizer/{option}"], f"regularizer.{option}.player={other}")
-    assert said.startswith(f"{other}/{option} ") and said.endswith(f"set player={own}")
+    assert said.startswith(f"{other}/{option} ") and said.endswith(f"set regularizer.{option}.player={own}")
 
 
 def test_rotated_reals_are_no_matter_of_the_generator() -> None:

@@ -16,7 +16,8 @@ def check_needs(game: Game, terms: Iterable[Term]) -> None:
     for term in terms:
         what = f"{term.player}/{term.name} ({type(term).__name__})"
         if term.acts_on and term.player not in term.acts_on:
-            raise UserError(f"{what} is a term of {' and '.join(term.acts_on)} alone: set player={term.acts_on[0]}")
+            others = " and ".join(term.acts_on)
+            raise UserError(f"{what} is a term of {others} alone: set regularizer.{term.name}.player={term.acts_on[0]}")
         missing = sorted({*term.needs, *term.watches} - game.deals())
         if missing:
             raise UserError(
