@@ -94,6 +94,8 @@ def test_a_misspelt_option_inside_an_experiment_is_still_refused(tmp_path: Path)
     (tmp_path / "experiment" / "mine.yaml").write_text(text)
     with pytest.raises(UserError, match=r"experiment=mine: regularizer\.r3 is not an option; there is r1"):
         check("experiment=mine", folder=tmp_path)
+    with pytest.raises(UserError, match=r"experiment=mine: regularizer\.r3 is not an option; there is r2"):
+        check("experiment=mine", "regularizer=[r2]", folder=tmp_path)
 
 
 @pytest.mark.parametrize("trick", TRICKS)
