@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from gan_experiments.config import conf_dir, register
+from processes import Workshop
 
 Compose = Callable[..., DictConfig]
 
@@ -44,3 +45,11 @@ def composed(tmp_path: Path) -> Iterator[Compose]:
 
     with initialize_config_dir(config_dir=conf_dir(), version_base="1.3"):
         yield make
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """One process for commands of all tests, which has imported everything."""
+    made = Workshop(tmp_path_factory.mktemp("workshop"), WANDB_MODE="offline")
+    yield made
+    made.close()

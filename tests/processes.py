@@ -17,34 +17,41 @@ SCRIPTS = SOURCES.parent / "scripts"
 
 # Parent of the commands: imports once, then forks for each, so that every one has its own state, output and exit code.
 PARENT = """
-import atexit, gc, json, os, runpy, sys
+import atexit, gc, json, os, runpy, sys, traceback
 import gan_experiments.experiment
 
+def child(command):
+    for number, path, how in ((0, os.devnull, os.O_RDONLY), (1, command["out"], os.O_WRONLY | os.O_CREAT),
+                              (2, command["err"], os.O_WRONLY | os.O_CREAT)):
+        os.dup2(os.open(path, how), number)
+    os.makedirs(command["cwd"], exist_ok=True)
+    os.chdir(command["cwd"])
+    os.environ.update(command["environment"])
+    sys.argv = command["arguments"]
+    exec(command["prelude"], globals())
+    if sys.argv[0] == "gan-train":
+        from gan_experiments.cli import main
+        main()
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
 gc.freeze()  # else a child's first collection copies everything
-for command in json.load(sys.stdin):
-    child = os.fork()
-    if child == 0:
-        for number, path, how in ((0, os.devnull, os.O_RDONLY), (1, command["out"], os.O_WRONLY | os.O_CREAT),
-                                  (2, command["err"], os.O_WRONLY | os.O_CREAT)):
-            os.dup2(os.open(path, how), number)
-        os.makedirs(command["cwd"], exist_ok=True)
-        os.chdir(command["cwd"])
-        sys.argv = command["arguments"]
-        exec(command["prelude"])
-        if sys.argv[0] == "gan-train":
-            from gan_experiments.cli import main
-            main()
+for line in sys.stdin:
+    command = json.loads(line)
+    number = os.fork()
+    if number == 0:
+        code = 0
         try:
-            runpy.run_path(sys.argv[0], run_name="__main__")
+            child(command)
         except SystemExit as stop:
             code = 1 if isinstance(stop.code, str) else stop.code or 0
             print(stop.code if isinstance(stop.code, str) else "", end="", file=sys.stderr)
-        else:
-            code = 0
+        except BaseException:
+            code = 1
+            traceback.print_exc()
         atexit._run_exitfuncs()
         sys.stdout.flush(), sys.stderr.flush()
         os._exit(code)  # to take torch apart again lasts a second
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]), flush=True)
 """
 
 
@@ -81,23 +88,43 @@ def script(name: str, *arguments: str | Path, cwd: Path) -> Command:
     return Command([str(SCRIPTS / name), *map(str, arguments)], cwd)
 
 
+class Workshop:
+    """A process that has imported everything and runs commands one after the other, each in a child of its own.
+
+    `home` is their HOME and holds what they print; `environment` is added to theirs.
+    """
+
+    def __init__(self, home: Path, **environment: str) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.home, self.environment, self.count = home, environment, 0
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+        own = {"HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCES), "NETRC": str(home / "netrc")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=home,
+            env=kept | own | environment,
+        )  # fmt: skip
+
+    def run(self, command: Command, **environment: str) -> Done:
+        """What became of the command."""
+        self.count += 1
+        out, err = (self.home / f"{self.count}.{stream}" for stream in ("out", "err"))
+        sent = asdict(command) | {"cwd": str(command.cwd), "out": str(out), "err": str(err), "environment": environment}
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(sent) + "\n")
+        self._process.stdin.flush()
+        code = self._process.stdout.readline()
+        assert code, f"the process that runs commands ended with {self._process.wait()}"
+        return Done(int(code), *(path.read_text(errors="backslashreplace") for path in (out, err)))
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate(timeout=60)
+
+
 def run_in_turn(commands: Mapping[str, Command], home: Path, **environment: str) -> dict[str, Done]:
     """What became of the commands, which run one after the other with `home` as HOME and with nothing on stdin."""
-    home.mkdir(parents=True, exist_ok=True)
-    files = {name: (home / f"{name}.out", home / f"{name}.err") for name in commands}
-    todo = [
-        asdict(command) | {"cwd": str(command.cwd), "out": str(files[name][0]), "err": str(files[name][1])}
-        for name, command in commands.items()
-    ]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    own = {"HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCES), "NETRC": str(home / "netrc")}
-    done = subprocess.run(
-        [sys.executable, "-c", PARENT], input=json.dumps(todo), env=kept | own | environment, cwd=home,
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    codes = map(int, done.stdout.split())
-    return {
-        name: Done(code, files[name][0].read_text(), files[name][1].read_text())
-        for name, code in zip(commands, codes, strict=True)
-    }
+    workshop = Workshop(home, **environment)
+    try:
+        return {name: workshop.run(command) for name, command in commands.items()}
+    finally:
+        workshop.close()
