@@ -28,18 +28,6 @@ def gan_train(
     )
 
 
-def test_help_names_groups_options_and_examples_without_torch(tmp_path: Path) -> None:
-    done = gan_train("--help", cwd=tmp_path, code=NO_TORCH)
-    assert done.returncode == 0, done.stderr
-    said = " ".join(done.stdout.split())
-    for word in ("hinge, least_squares, likelihood", "dcgan_cifar10, dirac", "run.dir=", "-m loss=", "Examples",
-                 "Tricks ada augmentation whose"):  # fmt: skip
-        assert word in said
-    (tmp_path / "mine" / "loss").mkdir(parents=True)
-    (tmp_path / "mine" / "loss" / "unheard_of.yaml").touch()
-    assert "unheard_of" in gan_train("--config-dir", "mine", "--help", cwd=tmp_path, code=NO_TORCH).stdout
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -19,13 +19,15 @@ from omegaconf import DictConfig
 
 from gan_experiments.composition import check_composition, options
 from gan_experiments.config import conf_dir, plain, register
+from gan_experiments.console import INTERRUPTED, UNREAD, hush, unread
 from gan_experiments.errors import UserError
 from gan_experiments.logging.status import State, Status
 from gan_experiments.schema import typed
-from gan_experiments.usage import help_text
+from gan_experiments.usage import asks_help, help_text, version_text
 
 log = logging.getLogger(__name__)
-INTERRUPTED = 130
+SHOWING = {"-h", "--help", "--version", "--hydra-help", "-c", "--cfg", "-i", "--info", "-sc", "--shell-completion"}
+"""Options with which something is printed and nothing is run."""
 
 
 class Failure:
@@ -57,9 +59,12 @@ def job(config: DictConfig, failure: Failure) -> float | None:
 
 def main() -> None:
     """The command `gan-train`; exits with 0, 1 after an error, 130 or 143 after a signal."""
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(help_text(config_folders(sys.argv[1:])))
-        return
+    if SHOWING & {argument.partition("=")[0] for argument in sys.argv[1:]}:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader such as `head` that has enough ends it quietly
+        if asks_help(sys.argv[1:]) or "--version" in sys.argv[1:]:
+            sys.exit(say_about())
+        if "--hydra-help" in sys.argv:
+            sys.argv[1:] = ["--hydra-help"]  # Hydra takes no overrides beside it
     failure, status = Failure(), 0
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # unwinds: status, W&B's last rows
     try:
@@ -77,10 +82,24 @@ def main() -> None:
         status = stop.code
     except Exception as error:
         failure.error = error
-    if failure.error is not None:
+    if isinstance(failure.error, BrokenPipeError) and unread():
+        status = UNREAD
+    elif failure.error is not None:
         report(failure.error)
         status = 1
+    hush()
     sys.exit(status)
+
+
+def say_about() -> int:
+    """Print the help or the version that is asked for; the exit code."""
+    arguments = sys.argv[1:]
+    try:
+        print(help_text(config_folders(arguments), arguments) if asks_help(arguments) else version_text(), flush=True)
+    except UserError as error:
+        print(f"gan-train: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def config_folders(arguments: list[str]) -> list[Path]:
