@@ -1,4 +1,8 @@
-"""ADA's augmentations: blits, geometric and colour transformations (Karras et al. 2020, appendix B), differentiable."""
+"""ADA's augmentations: blits, geometric and colour transformations (Karras et al. 2020, appendix B), differentiable.
+
+Each happens to an image by one coin of its own, a shift along both axes by the same one. Pixels are interpolated
+bilinearly, where the paper filters with a wavelet.
+"""
 
 from __future__ import annotations
 
@@ -34,20 +38,38 @@ class Dice:
         """`value` (n,) where it happens, else `otherwise`."""
         return torch.where(self.happens(probability), value, otherwise)
 
+    def shift(self, x: Tensor, y: Tensor) -> Tensor:
+        """Matrices (n, 3, 3) that shift by `x` and `y` (n,), both or neither."""
+        happens = self.happens()
+        x, y = (torch.where(happens, amount, 0.0) for amount in (x, y))
+        return matrix([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]], x)
+
 
 def matrix(rows: list[list[Tensor | float]], like: Tensor) -> Tensor:
     """Stack numbers and (n,) tensors to matrices (n, r, c)."""
     return torch.stack([torch.stack([torch.zeros_like(like) + x for x in row], -1) for row in rows], -2)
 
 
+def rotation(angle: Tensor) -> Tensor:
+    """Matrices (n, 3, 3) that turn by `angle` (n,)."""
+    cos, sin = angle.cos(), angle.sin()
+    return matrix([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]], angle)
+
+
+def scaling(x: Tensor, y: Tensor) -> Tensor:
+    """Matrices (n, 3, 3) that scale by `x` and `y` (n,)."""
+    return matrix([[x, 0.0, 0.0], [0.0, y, 0.0], [0.0, 0.0, 1.0]], x)
+
+
 def blit_matrices(dice: Dice, height: int, width: int) -> Tensor:
-    """Mirroring, quarter turns and whole-pixel shifts: (n, 3, 3) from output to input positions, in pixels."""
-    flip = dice.maybe(torch.sign(dice.uniform()), 1.0)
+    """Mirroring, quarter turns and whole-pixel shifts: (n, 3, 3) from output to input positions, in pixels.
+
+    A mirroring that happens does so by a coin, a turn is by 0 to 3 quarters.
+    """
+    flip = dice.maybe(torch.where(dice.uniform() < 0, -1.0, 1.0), 1.0)
     quarter = dice.maybe(torch.floor(2 * (dice.uniform() + 1)), 0.0) * (math.pi / 2)
-    cos, sin = torch.cos(quarter).round(), torch.sin(quarter).round()
-    shift_x = dice.maybe((dice.uniform() * SHIFT_WHOLE * width).round(), 0.0)
-    shift_y = dice.maybe((dice.uniform() * SHIFT_WHOLE * height).round(), 0.0)
-    return matrix([[cos * flip, -sin * flip, shift_x], [sin, cos, shift_y], [0.0, 0.0, 1.0]], flip)
+    shift = dice.shift(*((dice.uniform() * SHIFT_WHOLE * side).round() for side in (width, height)))
+    return scaling(flip, torch.ones_like(flip)) @ rotation(quarter).round() @ shift
 
 
 def geometric_matrices(dice: Dice, height: int, width: int) -> Tensor:
@@ -58,17 +80,8 @@ def geometric_matrices(dice: Dice, height: int, width: int) -> Tensor:
     before = dice.maybe(dice.uniform() * math.pi * ROTATE_MAX, 0.0, once)
     stretch = dice.maybe(torch.exp2(dice.normal() * ANISOTROPY_STD), 1.0)
     after = dice.maybe(dice.uniform() * math.pi * ROTATE_MAX, 0.0, once)
-    shift_x = dice.maybe(dice.normal() * SHIFT_STD * width, 0.0)
-    shift_y = dice.maybe(dice.normal() * SHIFT_STD * height, 0.0)
-
-    def rotation(angle: Tensor) -> Tensor:
-        cos, sin = angle.cos(), angle.sin()
-        return matrix([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]], angle)
-
-    scaling = matrix([[scale, 0.0, 0.0], [0.0, scale, 0.0], [0.0, 0.0, 1.0]], scale)
-    stretching = matrix([[stretch, 0.0, 0.0], [0.0, 1 / stretch, 0.0], [0.0, 0.0, 1.0]], stretch)
-    shifting = matrix([[1.0, 0.0, shift_x], [0.0, 1.0, shift_y], [0.0, 0.0, 1.0]], scale)
-    return scaling @ rotation(before) @ stretching @ rotation(after) @ shifting
+    shift = dice.shift(*(dice.normal() * SHIFT_STD * side for side in (width, height)))
+    return scaling(scale, scale) @ rotation(before) @ scaling(stretch, 1 / stretch) @ rotation(after) @ shift
 
 
 def warp(images: Tensor, probability: Tensor, random: torch.Generator, blit: bool, geometry: bool) -> Tensor:
