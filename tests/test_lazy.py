@@ -9,11 +9,18 @@ import torch
 from torch import Tensor
 
 from gan_experiments.curves import Linear
+from gan_experiments.data.base import Split
 from gan_experiments.errors import UserError
+from gan_experiments.game import Round
+from gan_experiments.objectives.outputs import LeCam
 from gan_experiments.objectives.penalties import R1, R2
-from gan_experiments.players import TunedOptimizer, lazy_correction
-from gan_experiments.trainer import Trainer
-from given import differing, trainer_of
+from gan_experiments.objectives.weights import HistoricalAveraging
+from gan_experiments.observers.diagnostics import Diagnostics
+from gan_experiments.players import Player, TunedOptimizer, lazy_correction
+from gan_experiments.trainer import Observer, Trainer
+from gan_experiments.tricks.adaptive import PseudoReals
+from gan_experiments.tricks.samples import Replay
+from given import BATCH, differing, trainer_of
 
 EVERY = "regularizer.r1.every=3"
 SEPARATE = "schedule.discriminator.lazy=separate"
@@ -116,3 +123,76 @@ def test_separate_updates_resume_exactly(stop: int) -> None:
 def test_simultaneous_moves_with_updates_of_their_own_are_refused() -> None:
     with pytest.raises(UserError, match="schedule.simultaneous=true: .*lazy=joined"):
         lazy("schedule.simultaneous=true")
+
+
+# what counts moves counts a move once, however many updates it takes
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (),
+        (SEPARATE,),
+        (SEPARATE, "schedule.discriminator.moves=2", "schedule.generator.moves=3"),
+        ("schedule.simultaneous=true",),
+    ],
+)
+@pytest.mark.parametrize("further", [[], ["trick/unrolled"]])
+def test_an_adaptive_probability_follows_the_real_images_seen(further: list[str], lines: tuple[str, ...]) -> None:
+    options = ["trick/apa", "regularizer/r1", *further]
+    settings = ["trick.apa.length=1000", "trick.apa.target=-0.999", "trick.apa.interval=2", "regularizer.r1.every=2"]
+    trainer = trainer_of("points", options, *settings, *lines)
+    for _ in range(12):
+        trainer.step()
+    assert trainer.images in (12 * BATCH, 24 * BATCH)
+    trick = trainer.game.tricks["apa"]
+    assert isinstance(trick, PseudoReals)
+    assert float(trick.probability) == pytest.approx(trainer.images / 1000, rel=1e-5)
+
+
+def test_a_pool_takes_in_one_batch_a_move() -> None:
+    settings = ("trick.replay.size=1000", "regularizer.r2.every=2", SEPARATE)
+    trainer = trainer_of("points", ["trick/replay", "regularizer/r2"], *settings)
+    pool = trainer.game.tricks["replay"]
+    assert isinstance(pool, Replay)
+    for moves in range(1, 6):
+        trainer.step()
+        assert int(pool.filled) == moves * BATCH
+    kept = pool.pool.clone()
+    player = trainer.sides["discriminator"]
+    shown = trainer.deal(player, player.terms, 1).fakes  # type: ignore[attr-defined]
+    assert shown.shape == (BATCH, 2) and torch.equal(pool.pool, kept)
+
+
+def test_terms_with_a_history_count_moves_in_which_they_are_not_due() -> None:
+    options = ["regularizer/lecam", "regularizer/historical_averaging", "regularizer/r1"]
+    settings = [f"regularizer.{name}.every=3" for name in ("lecam", "historical_averaging_discriminator", "r1")]
+    every, lazily = (trainer_of("points", options, *lines) for lines in (settings[-1:], [*settings, SEPARATE]))
+    for trainer in (every, lazily):
+        for _ in range(5):
+            trainer.step()
+        terms = {term.name: term for term in trainer.sides["discriminator"].terms}
+        lecam, history = terms["lecam"], terms["historical_averaging_discriminator"]
+        assert isinstance(lecam, LeCam) and isinstance(history, HistoricalAveraging)
+        assert lecam.mass == pytest.approx(1 - 0.99**5) and history.count == 5
+
+
+def test_records_of_moves_and_clipping_of_updates() -> None:
+    class Counter(Observer):
+        def __init__(self) -> None:
+            self.updates, self.moves, self.largest = 0, 0, 0.0
+
+        def after_update(self, trainer: Trainer, player: Player) -> None:
+            if player.name == "discriminator":
+                self.updates += 1
+                self.largest = max(self.largest, *(float(p.abs().max()) for p in player.parameters))
+
+        def after_move(self, trainer: Trainer, player: Player, round: Round) -> None:
+            self.moves += player.name == "discriminator"
+
+    trainer, counter = lazy("regularizer.clip._target_=gan_experiments.observers.clipping.WeightClipping"), Counter()
+    trainer.observers += [counter, Diagnostics(Split(torch.randn(16, 2)), 10**9, 0, BATCH)]
+    for _ in range(7):
+        trainer.step()
+    assert (counter.updates, counter.moves, trainer.meter.counts["accuracy/train"]) == (10, 7, 7)
+    assert counter.largest <= 0.01 + 1e-9

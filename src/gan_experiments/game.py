@@ -60,7 +60,10 @@ class judged(dealt):  # noqa: N801 (a decorator)
 
 @dataclass(frozen=True)
 class Deal:
-    """What the trainer hands a game for one move: how to fetch the batch, the move's seed and what terms ask for."""
+    """What the trainer hands a game for one update: how to fetch the batch, a seed and what terms ask for.
+
+    `update` is 0 for the first of a move, 1 for that of lazy terms which have their own.
+    """
 
     batch_size: int
     fetch: Callable[[], Batch]
@@ -71,6 +74,7 @@ class Deal:
     player: str = ""
     images: int = 0
     total: int = 1
+    update: int = 0
 
     def random(self, name: str) -> torch.Generator:
         """The generator of this move's stream `name`: whoever else draws, its numbers stay the same."""
@@ -260,6 +264,8 @@ class Term(ABC):
     acts_on: tuple[str, ...] = ()
     """The players it is for; none named: any."""
     smallest_batch: ClassVar[int] = 1
+    counts_moves: ClassVar[bool] = False
+    """Whether it looks at every move of its player, due or not."""
 
     def __init__(self, player: str, weight: float | Curve = 1.0, every: int = 1) -> None:
         if every < 1:
@@ -280,7 +286,7 @@ class Term(ABC):
         """Raise a UserError, naming this term and what would fit, when it can't apply to this game."""
 
     def after_move(self, round: Round, report: Report) -> None:  # noqa: B027
-        """Called when its player has moved on this round; `report` takes a name and a scalar for the log."""
+        """Called once a move that it was due in, with its round; `report` takes a name and a scalar for the log."""
 
     def state_dict(self) -> dict[str, Any]:
         """What this term must remember across a resume; nothing for most."""

@@ -31,8 +31,11 @@ class Observer(ABC):  # noqa: B024 (both hooks are optional)
     def check(self, players: Mapping[str, Player]) -> None:  # noqa: B027
         """Raise a UserError, naming this observer and what would fit, when it can't act on these players."""
 
+    def after_update(self, trainer: Trainer, player: Player) -> None:  # noqa: B027
+        """Called when the weights of `player` have been changed: once a move, or twice where lazy terms are apart."""
+
     def after_move(self, trainer: Trainer, player: Player, round: Round) -> None:  # noqa: B027
-        """Called when `player` has moved on what `round` showed."""
+        """Called when `player` has moved on what `round` showed; of two updates that of the first."""
 
     def after_step(self, trainer: Trainer) -> None:  # noqa: B027
         """Called when all players have moved."""
@@ -131,11 +134,11 @@ class Trainer:
 
     def move(self, player: Player) -> None:
         """One move of one player: as a rule one update, two where lazy terms have their own."""
+        updates = []
         for number, terms in enumerate(player.due()):
-            round = self.differentiate(player, terms, number)
+            updates.append((terms, self.differentiate(player, terms, number)))
             self.descend(player)
-            self.conclude(player, terms, round)
-        player.move_count += 1
+        self.conclude(player, updates)
 
     def move_together(self) -> None:
         """One move of every player, each against the others as they were before."""
@@ -146,8 +149,7 @@ class Trainer:
         for player in self.players:
             self.descend(player)
         for player, terms, round in seen:
-            self.conclude(player, terms, round)
-            player.move_count += 1
+            self.conclude(player, [(terms, round)])
 
     def differentiate(self, player: Player, terms: Sequence[Term], number: int = 0) -> Round:
         """Deal a round, add up the due terms and take the gradients of the player's own parameters."""
@@ -165,18 +167,22 @@ class Trainer:
             player.watch(False)
         return round
 
-    def conclude(self, player: Player, terms: Sequence[Term], round: Round) -> None:
-        """Let terms, tricks and observers look at an update that has been made."""
+    def conclude(self, player: Player, updates: Sequence[tuple[Sequence[Term], Round]]) -> None:
+        """Let terms, tricks and observers look at a move that has been made: each once, even of two updates."""
 
         def report(name: str, value: Any) -> None:
             self.meter.add(name, torch.as_tensor(value, device=self.runtime.device), self.step_count)
 
-        for term in terms:
-            term.after_move(round, report)
+        due = {id(term): round for terms, round in updates for term in terms}
+        first = updates[0][1]
+        for term in player.terms:
+            if id(term) in due or term.counts_moves:
+                term.after_move(due.get(id(term), first), report)
         for trick in self.game.tricks.values():
-            trick.after_move(round, report)
+            trick.after_move(first, report)
         for observer in self.observers:
-            observer.after_move(self, player, round)
+            observer.after_move(self, player, first)
+        player.move_count += 1
 
     def deal(self, player: Player, terms: Sequence[Term], number: int = 0) -> Round:
         """The round of the player's coming update; every random number in it follows from seed, player and counts."""
@@ -187,7 +193,7 @@ class Trainer:
             watches |= trick.watches(self.sides, player.name)
         sampler = self.samplers[player.name]
         flips = sampler.flips(place) if self.flip else None
-        return self.deal_from(self.data, sampler.indices(place), seed, watches, flips, player.name)
+        return self.deal_from(self.data, sampler.indices(place), seed, watches, flips, player.name, number)
 
     def deal_from(
         self,
@@ -197,6 +203,7 @@ class Trainer:
         watches: frozenset[str],
         flips: Tensor | None = None,
         player: str = "",
+        update: int = 0,
     ) -> Round:
         """A round on the samples of `data` at `indices` (n,), with latents drawn from `seed`, for `player`."""
         seed_networks(seed, self.runtime.device)
@@ -206,7 +213,7 @@ class Trainer:
             return Batch(self.runtime.layout(samples), None if labels is None else labels.to(self.runtime.device))
 
         exact = self.runtime.reduced and self.runtime.full_precision_slopes
-        place = (player, self.images, self.total)
+        place = (player, self.images, self.total, update)
         return self.game.deal(Deal(len(indices), fetch, seed, self.runtime.device, watches, exact, *place))
 
     def objective(self, player: Player, round: Round, terms: Sequence[Term]) -> Tensor:
@@ -231,9 +238,11 @@ class Trainer:
         self.meter.add(f"{player.name}/gradient_norm", norm, self.step_count, may_overflow=scaler is not None)
         if scaler is None:
             optimizer.step()
-            return
-        scaler.step(optimizer)
-        scaler.update()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+        for observer in self.observers:
+            observer.after_update(self, player)
 
     @contextmanager
     def aside(self) -> Iterator[None]:

@@ -71,4 +71,4 @@ class Trick(nn.Module):
         return round
 
     def after_move(self, round: Round, report: Report) -> None:
-        """Called when a move on this round has been made; `report` takes a name and a scalar for the log."""
+        """Called once a move, with the round of its first update; `report` takes a name and a scalar for the log."""

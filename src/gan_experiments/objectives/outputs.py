@@ -39,13 +39,14 @@ class LogitDrift(Term):
 class LeCam(Term):
     """<relu(r - a_F)^2> + <relu(a_R - f)^2> (Tseng et al. 2021, in the published code's form with relu).
 
-    a_R and a_F are moving averages of <r> and <f> over past moves; they are state. With `initial` null an average is
-    over the moves made (as Adam corrects its own), else it starts from that number. Before `start` images have been
-    seen the penalty is 0 and an average is that of the last move, so that then `initial` is forgotten.
+    a_R and a_F are moving averages of <r> and <f> over all past moves, due or not; they are state. With `initial` null
+    an average is over the moves made (as Adam corrects its own), else it starts from that number. Before `start` images
+    have been seen the penalty is 0 and an average is that of the last move, so that then `initial` is forgotten.
     """
 
     needs = ("real", "fake")
     acts_on = ("discriminator",)
+    counts_moves = True
 
     def __init__(
         self,

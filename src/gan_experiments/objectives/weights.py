@@ -89,6 +89,8 @@ class HistoricalAveraging(Term):
     flows through both places of these. The mean is state.
     """
 
+    counts_moves = True
+
     def __init__(self, player: str = "generator", weight: float | Curve = 1.0, every: int = 1) -> None:
         super().__init__(player, weight, every)
         self.count = 0

@@ -8,13 +8,12 @@ import torch
 from torch.nn.utils import parametrize
 
 from gan_experiments.errors import UserError
-from gan_experiments.game import Round
 from gan_experiments.players import Player
 from gan_experiments.trainer import Observer, Trainer
 
 
 class WeightClipping(Observer):
-    """Clamp every parameter of `player` to [-limit, limit] after each of its moves (Arjovsky et al. 2017, alg. 1).
+    """Clamp every parameter of `player` to [-limit, limit] after each of its updates (Arjovsky et al. 2017, alg. 1).
 
     Raises UserError for no such player, and for one with spectral norm.
     """
@@ -35,8 +34,8 @@ class WeightClipping(Observer):
                 "value, which undoes it; leave out regularizer=weight_clipping, or spectral_norm"
             )
 
-    def after_move(self, trainer: Trainer, player: Player, round: Round) -> None:
-        """Clamp, when it was this player who moved."""
+    def after_update(self, trainer: Trainer, player: Player) -> None:
+        """Clamp, when it was this player's."""
         if player.name == self.player:
             with torch.no_grad():
                 for parameter in player.parameters:

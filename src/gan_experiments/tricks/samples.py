@@ -21,7 +21,8 @@ class Replay(Trick):
     """In the discriminator's moves, a `share` of the generated samples comes from a pool of `size` former ones.
 
     Samples that are exchanged take the places of those drawn (Shrivastava et al. 2017, SimGAN, section 2.3; with a
-    share of 1/2 as in Zhu et al. 2017). The pool fills first, and is saved with the game.
+    share of 1/2 as in Zhu et al. 2017). The pool fills first, and is saved with the game. A move's second update, of
+    lazy terms, is shown former samples too, but leaves the pool as it is.
     """
 
     pool: Tensor
@@ -60,12 +61,16 @@ class Replay(Trick):
         target = torch.where(free, place, drawn).clamp(max=self.size - 1)
         mask = exchanged.view(-1, *[1] * (samples.ndim - 1))
         former = self.pool[target]
-        written = free | exchanged
+        if round.deal.update == 0:
+            self.keep(samples, target, free | exchanged)
+        return torch.where(mask, former.to(samples.dtype), samples)
+
+    def keep(self, samples: Tensor, target: Tensor, written: Tensor) -> None:
+        """Put those of the samples that are to be `written` (n,) into the places `target` (n,) of the pool."""
         index = torch.where(written, target, self.size)
         grown = torch.cat([self.pool, torch.zeros_like(self.pool[:1])]).index_copy(0, index, samples.float())
         self.pool.copy_(grown[: self.size])
-        self.filled.copy_((self.filled + n).clamp(max=self.size))
-        return torch.where(mask, former.to(samples.dtype), samples)
+        self.filled.copy_((self.filled + len(samples)).clamp(max=self.size))
 
 
 class Narrowed:
