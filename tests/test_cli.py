@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gan_experiments import invocation
 from tiny import TINY
 
 FAST = [*TINY, "runtime.threads=1"]
@@ -74,7 +76,7 @@ def test_a_run_prints_its_choices_and_leaves_its_files(tmp_path: Path) -> None:
     done = gan_train(*FAST, "run.dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "runtime: cpu (1 threads), float32" in done.stderr
-    assert "320 images: modes_captured" in done.stderr
+    assert "scores at 320 images: 64 samples beside 64 held-out real ones\n" in done.stderr
     left = {path.name for path in (tmp_path / "out").iterdir()}
     assert left >= {
         "config.json",
@@ -86,7 +88,7 @@ def test_a_run_prints_its_choices_and_leaves_its_files(tmp_path: Path) -> None:
         "gan-train.log",
     }
     again = gan_train(*FAST, "run.dir=out", cwd=tmp_path)
-    assert again.returncode == 0 and "out is complete (320 images): modes_captured" in again.stderr
+    assert again.returncode == 0 and "out is complete (320 images)\nscores at 320" in again.stderr
     other = gan_train(*FAST, "run.dir=out", "loss=hinge", cwd=tmp_path)
     assert other.returncode == 1 and "loss._target_" in other.stderr
     assert other.stderr.count("\n") == 1, other.stderr
@@ -125,7 +127,12 @@ def test_a_run_that_is_refused_at_once_marks_itself_too(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "missing" / "status.json").read_text())["state"] == "failed"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def hint_program() -> str:
+    """How hints call this interpreter."""
+    return shlex.quote(invocation.python())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_save_and_say_how_to_continue(number: int, code: int, tmp_path: Path) -> None:
     lines = [line for line in FAST if not line.startswith(("schedule.images", "checkpoint"))]
     command = [sys.executable, "-m", "gan_experiments.cli", *lines, "schedule.images=100000000", "run.dir=out"]
@@ -137,7 +144,8 @@ def test_signals_save_and_say_how_to_continue(number: int, code: int, tmp_path: 
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
-    assert "to continue, give the same command with run.dir=out" in said and "Traceback" not in said
+    asked = shlex.join([*lines, "schedule.images=100000000", "run.dir=out"])
+    assert f"; to continue: {hint_program()} -m gan_experiments.cli {asked}\n" in said and "Traceback" not in said
     assert "gan-train: SIG" in said
     status = json.loads((tmp_path / "out" / "status.json").read_text())
     assert status["state"] == "stopped" and signal.Signals(number).name in status["reason"]

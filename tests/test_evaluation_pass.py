@@ -29,7 +29,6 @@ from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.frechet import FrechetDistance
 from gan_experiments.metrics.kernel import KernelDistance
-from gan_experiments.observers.evaluation import describe
 
 
 def test_each_network_runs_once_over_whole_batches() -> None:
@@ -182,13 +181,6 @@ def test_how_images_become_bytes(quantise: str, levels: list[int]) -> None:
     assert made.evaluate(DATA.held_out, "none", 0, 0)["eye"].quantise == "stored"
     with pytest.raises(UserError, match="evaluation.quantise=floor: use round or truncate"):
         Evaluator(DATA, {"one": Counting()}, {"eye": Witness()}, quantise="floor")
-
-
-def test_scores_are_said_beside_real_data() -> None:
-    """The floor, else the metric's own number for real data, else nothing."""
-    records = {"a": {"value": 2.0, "floor": 1.0, "real": 5.0}, "b": {"value": 3.0, "floor": None, "real": 0.5}}
-    said = describe(records | {"c": {"value": 4.0, "floor": None, "real": None}})
-    assert said == "a 2 (held-out real data 1), b 3 (real data 0.5), c 4"
 
 
 def test_names_are_known_beforehand() -> None:

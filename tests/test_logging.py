@@ -314,9 +314,9 @@ def test_terminal_shows_one_live_line_and_messages_above_it(monkeypatch: pytest.
         root.removeHandler(handler)
     lines = terminal.lines()
     assert lines[0] == "a message"
-    assert "60%" in lines[1] and "600/1.00k" in lines[1] and "generator 0.5, fid 12.3" in lines[1]
+    assert "60%" in lines[1] and "600/1,000" in lines[1] and "G 0.5, fid 12.3" in lines[1]
     assert lines[2:] == [""]
-    assert "generator 0.625" in terminal.getvalue()
+    assert "G 0.625" in terminal.getvalue()
 
 
 def test_progress_ends_well_with_its_stream_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,7 +116,7 @@ def test_k_and_k_steps_equal_two_k_bit_for_bit(
     with monkeypatch.context() as patch:
         signal_after(steps, patch)
         with pytest.raises(
-            Interrupted, match=f"SIGTERM at .* images; to continue, .*run.dir={tmp_path / 'parts'}"
+            Interrupted, match=f"SIGTERM at .* images; to continue: .*run.dir={tmp_path / 'parts'}"
         ) as stop:
             run(parts, tmp_path / "parts")
     assert stop.value.code == 143

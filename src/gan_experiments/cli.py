@@ -19,8 +19,9 @@ from omegaconf import DictConfig
 
 from gan_experiments.composition import check_composition, options
 from gan_experiments.config import conf_dir, plain, register
-from gan_experiments.console import INTERRUPTED, UNREAD, hush, unread
+from gan_experiments.console import INTERRUPTED, UNREAD, complain, hush, unread
 from gan_experiments.errors import UserError
+from gan_experiments.invocation import continuing
 from gan_experiments.logging.status import State, Status
 from gan_experiments.schema import typed
 from gan_experiments.usage import asks_help, help_text, version_text
@@ -31,26 +32,29 @@ SHOWING = {"-h", "--help", "--version", "--hydra-help", "-c", "--cfg", "-i", "--
 
 
 class Failure:
-    """The error of a single run, kept from Hydra, which would print lines of its own about it."""
+    """The error of a single run, kept from Hydra, which would print lines of its own about it, and the command that
+    continues the run, or its sweep."""
 
     error: Exception | None = None
+    again: str = ""
 
 
-def job(config: DictConfig, failure: Failure) -> float | None:
+def job(config: DictConfig, failure: Failure, command: list[str]) -> float | None:
     """One run: the only place that knows Hydra's output directory. Returns the objective to a sweeper."""
     context = HydraConfig.get()
-    directory = Path(os.path.relpath(context.runtime.output_dir))
+    directory, sweep = Path(os.path.relpath(context.runtime.output_dir)), context.mode is RunMode.MULTIRUN
+    failure.again = continuing(command, Path(os.path.relpath(context.sweep.dir)) if sweep else directory, sweep)
     try:
         check_composition(config, context)
         plain(config)  # says what is missing, and what can't be, before torch is imported
         typed(config)
         from gan_experiments.experiment import run  # torch is imported here, after the configuration has composed
 
-        return run(config, directory)
+        return run(config, directory, failure.again)
     except Exception as error:
         if not (directory / "status.json").exists():  # it failed before the run could say so itself
             Status(directory / "status.json").update(State.FAILED, reason=one_line(error))
-        if context.mode is RunMode.MULTIRUN:
+        if sweep:
             log.error("job %s failed: %s", context.job.num, one_line(error))
             raise
         failure.error = error
@@ -65,20 +69,21 @@ def main() -> None:
             sys.exit(say_about())
         if "--hydra-help" in sys.argv:
             sys.argv[1:] = ["--hydra-help"]  # Hydra takes no overrides beside it
-    failure, status = Failure(), 0
+    failure, status, command = Failure(), 0, list(sys.argv)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # unwinds: status, W&B's last rows
     try:
         register()
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # makes Hydra raise instead of printing pages
-        task = partial(job, failure=failure)
+        task = partial(job, failure=failure, command=command)
         hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")(task)()
     except KeyboardInterrupt:
-        print("gan-train: interrupted at once; what was saved before stays", file=sys.stderr)
+        hint = f"; to continue: {failure.again}" if failure.again else ""
+        complain(f"gan-train: interrupted at once; what was saved before stays{hint}")
         status = INTERRUPTED
     except SystemExit as stop:
         if not isinstance(stop.code, int) or str(stop) == str(stop.code):
             raise
-        print(f"gan-train: {stop}", file=sys.stderr)
+        complain(f"gan-train: {stop}")
         status = stop.code
     except Exception as error:
         failure.error = error

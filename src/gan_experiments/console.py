@@ -66,7 +66,7 @@ def complain(text: str) -> int:
     """Say it on stderr, if anybody reads that; the exit code 1."""
     try:
         print(text, file=sys.stderr, flush=True)
-    except BrokenPipeError:
+    except OSError:  # the pipe or the terminal has gone
         hush()
     return 1
 

@@ -29,7 +29,7 @@ from gan_experiments.observers.checkpointing import Checkpointing
 from gan_experiments.observers.diagnosis import Diagnosis
 from gan_experiments.observers.diagnostics import Diagnostics, classifier_of
 from gan_experiments.observers.ema import Ema
-from gan_experiments.observers.evaluation import Evaluation, describe
+from gan_experiments.observers.evaluation import Evaluation
 from gan_experiments.observers.recording import Recorder
 from gan_experiments.observers.samples import SampleGrids
 from gan_experiments.observers.trajectory import Trajectory
@@ -37,6 +37,7 @@ from gan_experiments.rundir import RunDirectory
 from gan_experiments.runtime import Runtime
 from gan_experiments.schema import Config, typed
 from gan_experiments.signals import Interrupted, stopping_on_signals
+from gan_experiments.summary import closing, describe_data
 from gan_experiments.trainer import Observer, Trainer
 
 log = logging.getLogger(__name__)
@@ -51,20 +52,22 @@ class Outlets:
     progress: Progress
 
 
-def run(config: DictConfig, directory: Path) -> float | None:
+def run(config: DictConfig, directory: Path, again: str = "") -> float | None:
     """Train, or continue, or just report, the run that `config` describes in `directory`; returns its objective.
 
-    Whatever ends the run, status.json says so. Raises UserError for mistakes of the user's.
+    `again` is the command that continues it. Whatever ends the run, status.json says so. Raises UserError for mistakes
+    of the user's.
     """
     settings = typed(config)
     with RunDirectory(directory, plain(config), settings.checkpoint.keep) as home:
         if home.former is not None and home.completed:
-            scores = describe(home.former.scores) or "no scores"
-            log.info("%s is complete (%s images): %s", directory, f"{home.former.images:,}", scores)
+            log.info("%s is complete (%s images)", directory, f"{home.former.images:,}")
+            say_closing(home, settings)
             return home.former.objective
+        log.info("run.dir: %s", directory)
         home.status.update(State.RUNNING, reason="")
         try:
-            objective = train(settings, home)
+            objective = train(settings, home, again or f"the same command with run.dir={directory}")
         except (Interrupted, SystemExit, KeyboardInterrupt) as stop:
             reason = str(stop) if isinstance(stop, Interrupted) else "interrupted at once, nothing was saved for it"
             home.status.update(State.STOPPED, reason=reason)
@@ -74,14 +77,22 @@ def run(config: DictConfig, directory: Path) -> float | None:
             raise
         home.status.update(State.COMPLETED, objective=objective)
         log.info("%s: completed", directory)
+        say_closing(home, settings)
         return objective
 
 
-def train(settings: Config, home: RunDirectory) -> float | None:
+def say_closing(home: RunDirectory, settings: Config) -> None:
+    """Scores, best moment, picture, next commands."""
+    for text in closing(home, settings.run.objective):
+        log.info("%s", text)
+
+
+def train(settings: Config, home: RunDirectory, again: str) -> float | None:
     """Build all parts, continue from the newest checkpoint if there is one, run to the end."""
     dataset = cast(Dataset, build(settings.dataset, "dataset"))
     runtime = machine.choose(settings.runtime, dataset.spec.is_image)
     log.info("%s", runtime.describe())
+    log.info("%s", describe_data(dataset))
     with machine.applied(runtime):
         logger = cast(Logger, build(settings.logger, "logger"))
         game = build_game(settings, dataset.spec)
@@ -90,14 +101,14 @@ def train(settings: Config, home: RunDirectory) -> float | None:
         evaluator = build_evaluator(settings, dataset, runtime, game.labelled)
         for metric in evaluator.metrics.values():
             metric.meet(game, runtime)
-        outlets = Outlets(home, logger, Progress(trainer.total))
+        outlets = Outlets(home, logger, Progress(trainer.total, objective=settings.run.objective))
         trainer.observers += build_observers(settings, game, dataset.to(runtime.device), ema, evaluator, outlets)
         log.info("%s", describe_game(game, trainer))
         resume(trainer, home, logger)
-        return play(settings, trainer, outlets)
+        return play(settings, trainer, outlets, again)
 
 
-def play(settings: Config, trainer: Trainer, outlets: Outlets) -> float | None:
+def play(settings: Config, trainer: Trainer, outlets: Outlets, again: str) -> float | None:
     """Run the trainer until the end or a signal, with the dashboard open; returns the objective."""
     home, logger, progress = outlets.home, outlets.logger, outlets.progress
     outcome, code = "failed", 1
@@ -108,9 +119,7 @@ def play(settings: Config, trainer: Trainer, outlets: Outlets) -> float | None:
             trainer.run()
         if caught.number is not None and not trainer.finished:
             name = signal.Signals(caught.number).name
-            outcome = (
-                f"{name} at {trainer.images:,} images; to continue, give the same command with run.dir={home.path}"
-            )
+            outcome = f"{name} at {trainer.images:,} images; to continue: {again}"
             raise Interrupted(caught.number, outcome)
         outcome, code = "completed", 0
         return objective(settings, home.status.current.scores)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, and say how to continue."""
+"""Ctrl-C, SIGTERM, a closed terminal or pipe: finish the step, save, and say how to continue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from gan_experiments.console import unread
 from gan_experiments.trainer import Trainer
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
 
 class Interrupted(SystemExit):
@@ -30,14 +33,22 @@ class Caught:
 
 @contextmanager
 def stopping_on_signals(trainer: Trainer) -> Iterator[Caught]:
-    """While this lasts, the first SIGINT or SIGTERM asks the trainer to stop; a second one takes its usual way."""
+    """While this lasts, the first of these signals asks the trainer to stop; a second one takes its usual way.
+
+    SIGPIPE counts where nobody reads stdout or stderr any more (`gan-train 2>&1 | head`), not for other pipes; SIGHUP,
+    of a terminal that is closed, unless it is ignored (nohup).
+    """
     caught = Caught()
     if threading.current_thread() is not threading.main_thread():
         yield caught  # Python delivers signals to the main thread only
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]
 
     def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGPIPE and not unread():
+            return
         caught.number = number
         trainer.stop_requested = True
         signal.signal(number, before[signal.Signals(number)])

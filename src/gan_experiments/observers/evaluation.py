@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from gan_experiments.data.base import Batch
 from gan_experiments.logging.logger import Logger
 from gan_experiments.logging.progress import Progress
 from gan_experiments.logging.records import Records
+from gan_experiments.logging.score_table import recorded_bests, score_table
 from gan_experiments.logging.status import Status
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.score import Score
@@ -63,8 +63,9 @@ class Evaluation(Observer):
         self.records.write("scores", trainer.images, trainer.step_count, records)
         self.logger.scores(records, trainer.images)
         self.status.update(images=trainer.images, step=trainer.step_count, scores=records)
-        self.progress.show({}, {name: score.value for name, score in list(scores.items())[:1]})
-        log.info("%s images: %s", f"{trainer.images:,}", describe(records))
+        self.progress.show({}, {name: score.value for name, score in scores.items()})
+        if not trainer.finished:  # a run's last words have the last scores
+            log.info("%s", score_table(records, recorded_bests(self.records.path), trainer.images))
 
     def score(self, trainer: Trainer, averaged: bool) -> dict[str, Score]:
         """All metrics for one set of weights."""
@@ -88,15 +89,3 @@ class Evaluation(Observer):
             pixels = picture.permute(1, 2, 0).cpu().contiguous().numpy()
             save_png(self.folder / f"{name}-{images:09d}.png", pixels)
             self.logger.log_images(f"pictures/{name}", pixels, images, f"{images:,} images, averaged weights")
-
-
-def describe(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Scores in one line, each with what real data get: the floor of held-out samples, or the metric's own number."""
-    parts = []
-    for name, record in records.items():
-        real, kind = record.get("floor"), "held-out real data"
-        if real is None:
-            real, kind = record.get("real"), "real data"
-        beside = "" if real is None else f" ({kind} {real:.4g})"
-        parts.append(f"{name} {record['value']:.4g}{beside}")
-    return ", ".join(parts)
