@@ -34,7 +34,7 @@ OPTIONS = [(group, option) for group, options in GROUPS.items() if group != "exp
 
 
 def test_there_are_options_in_every_group() -> None:
-    assert set(COMPONENTS) | {"schedule", "runtime", "experiment"} == set(GROUPS)
+    assert set(COMPONENTS) | {"schedule", "optimizer", "runtime", "experiment"} == set(GROUPS)
     assert all(GROUPS.values())
 
 
@@ -89,6 +89,7 @@ def builders(settings: Config) -> dict[str, Callable[[], Any]]:
         "extractor": lambda: build_named(settings.extractor, "extractor"),
         "logger": lambda: build(settings.logger, "logger"),
         "schedule": lambda: build_players(settings, build_game(settings, spec), build_terms(settings)[0]),
+        "optimizer": lambda: build_players(settings, build_game(settings, spec), build_terms(settings)[0]),
         "runtime": lambda: settings.runtime,
     }
 

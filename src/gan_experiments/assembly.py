@@ -25,7 +25,7 @@ from gan_experiments.objectives.classes import ClassObjective
 from gan_experiments.observers.ema import Ema
 from gan_experiments.players import Player, TunedOptimizer, counted, lazy_correction
 from gan_experiments.runtime import Runtime
-from gan_experiments.schema import Config, PlayerConfig
+from gan_experiments.schema import Config
 from gan_experiments.trainer import Observer, Trainer
 from gan_experiments.trick import Trick
 
@@ -69,12 +69,12 @@ def build_game(settings: Config, spec: Spec) -> Game:
 
 def build_terms(settings: Config) -> tuple[list[Term], list[Observer]]:
     """The terms of all players, the loss's first, and those regularizers that act after a move instead."""
-    loss, chosen = build(settings.loss, "loss"), tempos(settings)
+    loss, chosen = build(settings.loss, "loss"), settings.schedule.by_name()
     if not isinstance(loss, Objective):
         raise UserError(f"loss: {type(loss).__name__} is not a loss")
     terms: list[Term] = []
     for name in loss.players:
-        where = f"schedule.{name}.adversarial"
+        where = f"{settings.schedule.place(name)}.adversarial"
         weight = build_number(chosen[name].adversarial, where)
         within(weight, where)
         terms.append(loss.share(name, weight))
@@ -93,18 +93,13 @@ def build_terms(settings: Config) -> tuple[list[Term], list[Observer]]:
     return terms, observers
 
 
-def tempos(settings: Config) -> dict[str, PlayerConfig]:
-    """The schedule's settings of each player, by name, in the usual order of moves."""
-    return {"discriminator": settings.schedule.discriminator, "generator": settings.schedule.generator}
-
-
 def build_players(settings: Config, game: Game, terms: Sequence[Term]) -> list[Player]:
     """The players in the order in which they move."""
     for term in terms:
         if isinstance(term, Share):
             check_shares(game, term.objective)
-    chosen, sides = tempos(settings), game.sides
-    order = settings.schedule.order or [name for name in chosen if name in sides]
+    chosen, sides = settings.schedule.by_name(), game.sides
+    order = settings.schedule.order or sorted(sides, key=lambda name: [*chosen, *sides].index(name))
     if sorted(order) != sorted(sides):
         raise UserError(f"schedule.order={order}: must name each player of the game once: {', '.join(sides)}")
     strangers = [f"{term.name} (player {term.player})" for term in terms if term.player not in sides]
@@ -112,11 +107,13 @@ def build_players(settings: Config, game: Game, terms: Sequence[Term]) -> list[P
         raise UserError(f"no such player: {', '.join(strangers)}; the game has {', '.join(sides)}")
     players = []
     for name in order:
-        tempo, where = chosen[name], f"schedule.{name}.optimizer"
+        if name not in chosen:
+            raise UserError(f"{type(game).__name__} has a player {name}: set schedule.players.{name}.optimizer")
+        tempo, where = chosen[name], f"{settings.schedule.place(name)}.optimizer"
         make, values = build_settings(tempo.optimizer, where)
         parameters = [p for module in sides[name] for p in module.parameters()]
         own, separate = [term for term in terms if term.player == name], tempo.lazy == "separate"
-        correction = lazy_correction(own, f"schedule.{name}") if separate else 1.0
+        correction = lazy_correction(own, settings.schedule.place(name)) if separate else 1.0
         tuned = TunedOptimizer(make, parameters, values, where, tempo.lr_factor, correction)
         players.append(Player(name, sides[name], tuned, own, tempo.moves, separate))
     return players

@@ -35,13 +35,16 @@ class TunedOptimizer:
     ) -> None:
         if lr_factor <= 0:
             raise UserError(f"{where}: lr_factor={lr_factor} must be positive")
+        taken = inspect.signature(make).parameters
+        # null stands where another optimizer's number was before an option of the group `optimizer` took its place
+        settings = {name: value for name, value in settings.items() if value is not None or name in taken}
         self.lr_factor, self.correction = lr_factor, correction
         self.curves = {name: value for name, value in settings.items() if _moves(value)}
-        unknown = sorted(set(settings) - set(inspect.signature(make).parameters))
+        unknown = sorted(set(settings) - set(taken))
         if unknown:
             raise UserError(f"{where}: {make.__name__} takes no {', '.join(unknown)}; it takes {_names(make)}")
         start = {name: self._adjusted(name, _value(setting, 0, 1)) for name, setting in settings.items()}
-        if "fused" in inspect.signature(make).parameters:
+        if "fused" in taken:
             start.setdefault("fused", True)  # one kernel for all parameters, on every device
         try:
             self.optimizer = make(list(parameters), **start)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gan_experiments.errors import UserError
 
@@ -49,7 +50,10 @@ class EmaConfig:
 
 @dataclass
 class ScheduleConfig:
-    """Length and tempo of a run; without an `order` the discriminator, where there is one, moves first."""
+    """Length and tempo of a run; without an `order` the discriminator, where there is one, moves first.
+
+    `players` holds the settings of players of other names, for games that have such.
+    """
 
     images: int | None = None
     steps: int | None = None
@@ -58,7 +62,16 @@ class ScheduleConfig:
     simultaneous: bool = False
     discriminator: PlayerConfig = field(default_factory=PlayerConfig)
     generator: PlayerConfig = field(default_factory=PlayerConfig)
+    players: dict[str, Any] = field(default_factory=dict)
     ema: EmaConfig = field(default_factory=EmaConfig)
+
+    def by_name(self) -> dict[str, PlayerConfig]:
+        """Settings of each player by name, in the usual order of moves."""
+        return {"discriminator": self.discriminator, "generator": self.generator, **self.players}
+
+    def place(self, player: str) -> str:
+        """The key of a player's settings."""
+        return f"schedule.players.{player}" if player in self.players else f"schedule.{player}"
 
 
 @dataclass
@@ -150,6 +163,12 @@ def typed(config: DictConfig) -> Config:
     result = Config(**{name: config[name] for name in COMPONENTS})
     for name in ("run", "schedule", "runtime", "log", "samples", "evaluation", "checkpoint"):
         setattr(result, name, OmegaConf.to_object(config[name]))
+    for name, node in (config.schedule.players or {}).items():
+        try:
+            player = OmegaConf.merge(OmegaConf.structured(PlayerConfig), node)
+        except OmegaConfBaseException as error:
+            raise UserError(f"schedule.players.{name}: {str(error).splitlines()[0]}") from error
+        result.schedule.players[name] = OmegaConf.to_object(player)
     _check(result)
     return result
 
@@ -185,8 +204,8 @@ def _check(config: Config) -> None:
             raise UserError(f"{name}={value}: must be 1 or more")
     if config.log.singular_values < 0:
         raise UserError(f"log.singular_values={config.log.singular_values}: must be 0 (none) or more")
-    for name, player in (("discriminator", schedule.discriminator), ("generator", schedule.generator)):
+    for name, player in schedule.by_name().items():
         if player.lazy not in ("joined", "separate"):
-            raise UserError(f"schedule.{name}.lazy={player.lazy}: use joined or separate (updates of their own)")
+            raise UserError(f"{schedule.place(name)}.lazy={player.lazy}: use joined or separate (updates of their own)")
     if runtime.penalties not in ("float32", "reduced"):
         raise UserError(f"runtime.penalties={runtime.penalties}: use float32 or reduced (the networks' precision)")

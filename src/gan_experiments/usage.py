@@ -27,7 +27,8 @@ ABOUT = {
     "model": "networks, and the game they play", "loss": "adversarial losses", "dataset": "data",
     "regularizer": "penalties and further terms", "trick": "tricks", "metric": "scores",
     "conditioning": "how classes reach the networks", "extractor": "networks whose features are scored",
-    "schedule": "length, batches, optimizers", "experiment": "recipes, most of them published",
+    "schedule": "length, batches, rates", "optimizer": "in place of the schedule's",
+    "experiment": "recipes, most of them published",
     "logger": "dashboards", "runtime": "device, precision, threads",
 }  # fmt: skip
 
