@@ -65,6 +65,8 @@ def source(arguments: argparse.Namespace, settings: Config) -> tuple[Dataset, li
     from gan_experiments.analysis.filtering import copies, names_of, pictures
     from gan_experiments.analysis.targets import Folder, common_shape, stored
     from gan_experiments.config import build
+    from gan_experiments.data.base import rows_of
+    from gan_experiments.data.natural import readable
     from gan_experiments.data.picture_cache import PictureCache
 
     if arguments.images is None:
@@ -74,8 +76,9 @@ def source(arguments: argparse.Namespace, settings: Config) -> tuple[Dataset, li
     channels, height, width = common_shape(images, images, arguments.size)
     dataset = images.dataset((channels, height, width), cache, 0.0, True)
     if isinstance(images, Folder):
-        names = PictureCache(images.path, cache, height, channels, refuse_broken=False).open()[1].names
-        return dataset, names, copies(images.path, names)
+        every = PictureCache(images.path, cache, height, channels, refuse_broken=False).open()[1].names
+        names = [every[row] for row in rows_of(dataset.train)]
+        return dataset, [readable(name) for name in names], copies(images.path, names)
     return dataset, names_of(dataset.train, dataset.spec.classes), pictures(dataset.train)
 
 

@@ -22,6 +22,8 @@ from torch import Tensor
 
 from gan_experiments import seeding
 from gan_experiments.data import pictures
+from gan_experiments.data.depth import Unreadable
+from gan_experiments.data.tree import find
 from gan_experiments.errors import UserError
 from gan_experiments.logging.atomic import write_atomic
 
@@ -39,7 +41,7 @@ def from_folder(folder: Path, count: int, seed: int, size: int | None) -> list[P
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a folder of image files")
-    names = pictures.find(folder)
+    names = find(folder)
     if len(names) < count:
         raise UserError(f"{folder}: holds {len(names)} images, but {count} are wanted; set --count lower")
     order = torch.randperm(len(names), generator=seeding.generator(seed, "human", folder.name))
@@ -51,9 +53,9 @@ def read(path: Path, size: int | None) -> Pixels:
     try:
         if size is not None:
             return np.ascontiguousarray(pictures.load(path, size, 3)[0].transpose(1, 2, 0))
-        with Image.open(path) as file:
-            return np.asarray(pictures.flatten(file, "RGB"), dtype=np.uint8)
-    except (OSError, ValueError, SyntaxError) as error:
+        with pictures.opened(path) as file:
+            return np.asarray(pictures.flatten(pictures.upright(file), "RGB"), dtype=np.uint8)
+    except Unreadable as error:
         raise UserError(f"{path}: can't be read as an image ({error}); mend it or take it out") from error
 
 

@@ -11,22 +11,25 @@ from pathlib import Path, PurePosixPath
 from typing import final
 
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from gan_experiments import seeding
+from gan_experiments.analysis.class_names import class_places, label_places
 from gan_experiments.analysis.sweep import is_run, runs_below
 from gan_experiments.checkpoint import Checkpoints
 from gan_experiments.data import pictures
 from gan_experiments.data.base import Dataset, Spec, Split, describe_content
-from gan_experiments.data.folder import class_folder, folder
-from gan_experiments.data.npz import load_npz
+from gan_experiments.data.depth import Unreadable
+from gan_experiments.data.division import class_folder
+from gan_experiments.data.folder import folder
+from gan_experiments.data.npz import Content, load_npz
 from gan_experiments.data.picture_cache import PictureCache
+from gan_experiments.data.tree import USUAL, find, shortened
 from gan_experiments.errors import UserError
 
 log = logging.getLogger(__name__)
 
-GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
+GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 """Pillow's names for kinds of image without colour."""
 
 
@@ -72,13 +75,12 @@ class Folder(Stored):
         """How many images there are of each (height, width), by their headers, and whether any has colour."""
         sizes: Counter[tuple[int, int]] = Counter()
         coloured = False
-        for name in pictures.find(self.path):
+        for name in find(self.path):
             try:
-                with Image.open(self.path / name) as image:
-                    turned = image.getexif().get(0x0112, 1) > 4  # shown upright, width and height are exchanged
-                    sizes[image.size if turned else image.size[::-1]] += 1
+                with pictures.opened(self.path / name) as image:
+                    sizes[pictures.seen_size(image)] += 1
                     coloured |= image.mode not in GREY_MODES
-            except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+            except Unreadable:
                 continue  # decoding reports it by name
         if not sizes:
             raise UserError(f"{self.path}: no readable images in this folder or below it")
@@ -120,7 +122,10 @@ class Folder(Stored):
         folders = [class_folder(PurePosixPath(name)) for name in sidecar.names]
         found = {name for name in folders if name is not None}
         labels: Tensor | None = None
-        if classes and None not in folders and len(found) > 1:
+        if classes and len(found) > 1:
+            if None in folders:
+                stray = shortened(self.path / sidecar.names[folders.index(None)])
+                raise UserError(f"{stray}: lies beside {len(found)} class folders; sort it into one, or --no-labels")
             places = class_places(self.path, found, classes)
             labels = torch.tensor([places[name] for name in folders if name is not None])
         return Split(samples, labels, fingerprint=describe_content(sidecar.sha256, tuple(samples.shape), labels))
@@ -130,28 +135,28 @@ class Folder(Stored):
         whole = folder(str(self.path), str(cache), shape[1], shape[0], held_out or 0.5, labels=labels)
         if held_out > 0:
             return whole
-        everything = self.split(whole.spec.shape, cache, whole.spec.classes)
+        everything = joined(whole.train, whole.held_out)
         return replace(whole, train=everything, held_out=everything)
 
 
 @final
 class Archive(Stored):
-    """Images in an .npz file; classes are named by their numbers."""
+    """Images in an .npz file; classes are named as it says, or by their numbers."""
 
     @cached_property
-    def content(self) -> tuple[Tensor, Tensor | None]:
-        """Images uint8 (n, c, h, w), labels (n,) or None."""
+    def content(self) -> Content:
+        """Images uint8 (n, c, h, w), labels (n,) or None, and the classes' names or None."""
         return load_npz(self.path)
 
     @property
     def channels(self) -> int:
         """Those of the array."""
-        return self.content[0].shape[1]
+        return self.content.images.shape[1]
 
     @property
     def sides(self) -> tuple[int, int]:
         """Those of the array."""
-        height, width = self.content[0].shape[2:]
+        height, width = self.content.images.shape[2:]
         return height, width
 
     @property
@@ -160,59 +165,48 @@ class Archive(Stored):
         return False
 
     def split(self, shape: tuple[int, ...], cache: Path, classes: tuple[str, ...]) -> Split:
-        """The array; UserError for another shape, and for labels beyond the classes."""
-        images, labels = self._fitting(shape)
+        """The array; UserError for another shape, and for labels that are none of the classes."""
+        images, labels, names = self._fitting(shape)
         if not classes or labels is None:
             return Split(images)
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= len(classes):
-            raise UserError(
-                f"{self.path}: labels run from {low} to {high}, but the reference has {len(classes)} classes; "
-                "--no-labels ignores them"
-            )
-        return Split(images, labels)
+        return Split(images, label_places(self.path, labels, names, classes))
 
     def dataset(self, shape: tuple[int, ...], cache: Path, held_out: float, labels: bool) -> Dataset:
         """A seeded permutation decides which images are held out."""
-        images, numbers = self._fitting(shape)
+        images, numbers, names = self._fitting(shape)
         if numbers is not None and int(numbers.min()) < 0:
             raise UserError(f"{self.path}: labels go down to {int(numbers.min())}; expected class numbers from 0 on")
         if not labels or numbers is None or int(numbers.max()) == 0:
             numbers = None
-        classes = () if numbers is None else tuple(str(number) for number in range(int(numbers.max()) + 1))
+        known = () if numbers is None else names or tuple(str(number) for number in range(int(numbers.max()) + 1))
         count = round(held_out * len(images))
         if held_out > 0 and not 0 < count < len(images):
             raise UserError(f"{self.path}: a share of {held_out:g} of its {len(images)} images leaves a part empty")
         order = torch.randperm(len(images), generator=seeding.generator(0, "held_out"))
         parts = [order[count:].sort().values, order[:count].sort().values] if count else [torch.arange(len(images))] * 2
         train, rest = (Split(images[part], None if numbers is None else numbers[part]) for part in parts)
-        return Dataset(self.path.name, Spec(shape, classes), train, rest, "as stored")
+        return Dataset(self.path.name, Spec(shape, known), train, rest, "as stored")
 
-    def _fitting(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+    def _fitting(self, shape: tuple[int, ...]) -> Content:
         """The content if it has this shape."""
-        images, labels = self.content
+        images = self.content.images
         if tuple(images.shape[1:]) != tuple(shape):
             raise UserError(
                 f"{self.path}: images of shape (channels, height, width) {tuple(images.shape[1:])} are compared with "
                 f"{tuple(shape)}; an array isn't resized, so give its images as a folder, or a reference of its shape"
             )
-        return images, labels
+        return self.content
 
 
-def class_places(path: Path, folders: set[str], classes: tuple[str, ...]) -> dict[str, int]:
-    """The class number of each folder: by name, with - for the / that no folder can have, or else by number.
-
-    Raises UserError for a folder that is no class.
-    """
-    named = {name.replace("/", "-"): number for number, name in enumerate(classes)}
-    numbered = {str(number): number for number in range(len(classes))}
-    for places in (named, numbered):
-        if folders <= places.keys():
-            return places
-    raise UserError(
-        f"{path}: folder {min(folders - named.keys())} isn't a class of the reference, which has "
-        f"{', '.join(list(named)[:10])}{' ...' if len(named) > 10 else ''}; --no-labels ignores folders"
-    )
+def joined(first: Split, second: Split) -> Split:
+    """All samples of two splits of one store, in the store's order."""
+    assert first.rows is not None and second.rows is not None
+    rows, order = torch.cat((first.rows, second.rows)).sort()
+    labels = None
+    if first.labels is not None and second.labels is not None:
+        labels = torch.cat((first.labels, second.labels))[order]
+    content = describe_content(first.fingerprint, tuple(first.samples.shape), labels, rows)
+    return Split(first.samples, labels, rows=rows, fingerprint=content)
 
 
 def identify(path: Path) -> Stored | list[Path]:
@@ -220,8 +214,12 @@ def identify(path: Path) -> Stored | list[Path]:
 
     Raises UserError for anything else.
     """
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise UserError(f"{shortened(path)}: can't be looked at ({error.strerror})") from error
+    if not there:
+        raise UserError(f"{shortened(path)}: no such file or folder")
     if path.is_file():
         if path.suffix != ".npz":
             raise UserError(f"{path}: expected a run, a folder of runs, a folder of images, or an .npz file")
@@ -230,9 +228,8 @@ def identify(path: Path) -> Stored | list[Path]:
         return [path]
     if runs := sorted(runs_below(path)):
         return runs
-    if not pictures.find(path):
-        expected = ", ".join(pictures.EXTENSIONS)
-        raise UserError(f"{path}: holds neither runs of gan-train nor images ({expected})")
+    if not find(path):
+        raise UserError(f"{path}: holds neither runs of gan-train nor images ({USUAL} ...)")
     return Folder(path)
 
 

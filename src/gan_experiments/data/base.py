@@ -153,6 +153,11 @@ class Split:
         return gathered.to(self.device, non_blocking=True)
 
 
+def rows_of(split: Split) -> list[int]:
+    """The places of a split's samples in their store."""
+    return list(range(len(split))) if split.rows is None else split.rows.tolist()
+
+
 def describe_content(sha256: str, shape: tuple[int, ...], labels: Tensor | None, rows: Tensor | None = None) -> str:
     """A split's fingerprint from the SHA-256 of its stored bytes, the shape of all samples, labels and rows."""
     digest = hashlib.sha256(f"{sha256} {shape}".encode())

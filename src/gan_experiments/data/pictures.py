@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile
 
-from gan_experiments.errors import UserError
+from gan_experiments.data.depth import FULL, REAL, WHOLE, Extent, Reckon, Unreadable, full
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MODES = {1: "L", 3: "RGB"}
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""What stands a picture upright, by its EXIF orientation."""
 
-
-def find(root: Path) -> list[str]:
-    """Sorted names, relative to `root` with "/", of the image files below it; hidden files and folders are left out.
-
-    Raises UserError for a folder that can't be listed.
-    """
-    found: list[str] = []
-    visited: set[tuple[int, int]] = set()
-    for folder, children, names in os.walk(root, onerror=_refuse, followlinks=True):
-        status = os.stat(folder)
-        # A link may lead back up the tree.
-        if (status.st_dev, status.st_ino) in visited:
-            children.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        children[:] = sorted(child for child in children if not child.startswith("."))
-        prefix = "" if folder == str(root) else Path(folder).relative_to(root).as_posix() + "/"
-        images = (name for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith("."))
-        found.extend(prefix + name for name in images)
-    return sorted(found)
-
-
-def _refuse(error: OSError) -> None:
-    """Say which folder can't be listed; os.walk alone would pass over it in silence."""
-    raise UserError(
-        f"{error.filename}: can't be listed ({error.strerror}); allow reading it or move it away"
-    ) from error
+# Pictures beyond twice Pillow's limit of pixels can't be read and are named; those below it are nobody's attack.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def describe(size: int, channels: int) -> str:
@@ -48,31 +31,118 @@ def describe(size: int, channels: int) -> str:
     return f"first frame, upright by EXIF, alpha over white, centre square, Lanczos to {size}x{size}, {MODES[channels]}"
 
 
-def load(path: Path, size: int, channels: int) -> tuple[NDArray[np.uint8], bool]:
-    """The image as uint8 (channels, size, size), and whether it was smaller than that; raises what Pillow raises."""
-    with Image.open(path) as file:
-        upright = ImageOps.exif_transpose(file)
-        image = flatten(upright, MODES[channels])
-    short = min(image.size)
-    left, top = (image.width - short) // 2, (image.height - short) // 2
-    # Lanczos in Pillow widens its kernel when reducing, so there is no aliasing.
-    image = image.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + short, top + short))
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image file whose pixels are read when first looked at: the only way in which this program opens one.
+
+    Whatever is wrong with it shows as Unreadable, there or within the block.
+    """
+    try:
+        with Image.open(path) as file:
+            yield file
+    except Unreadable:
+        raise
+    # Pillow's readers raise nearly anything on a broken file: OSError, SyntaxError, struct.error, EOFError ...
+    except Exception as error:
+        raise Unreadable(" ".join(f"{type(error).__name__}: {error}".split())) from error
+
+
+def load(path: Path, size: int, channels: int, reckon: Reckon = full) -> tuple[NDArray[np.uint8], bool]:
+    """The image as uint8 (channels, size, size), and whether it was smaller than that; raises Unreadable.
+
+    `reckon` says what is black and white in images with more than 8 bits.
+    """
+    with opened(path) as file:
+        image = flatten(upright(file, deepened(file, path, reckon)), MODES[channels], reckon)
+        short = min(image.size)
+        left, top = (image.width - short) // 2, (image.height - short) // 2
+        # Lanczos in Pillow widens its kernel when reducing, so there is no aliasing.
+        image = image.resize((size, size), Image.Resampling.LANCZOS, (left, top, left + short, top + short))
     pixels = np.asarray(image, dtype=np.uint8).reshape(size, size, channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)), short < size
 
 
-def flatten(image: Image.Image, mode: str) -> Image.Image:
-    """The image as "L" or "RGB" with 8 bits a channel; transparency is laid over white, 16-bit grey is divided by 257.
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1, upright, where there is none or where the EXIF block is broken, as viewers show it."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    # The pixels are whole, so a broken block of notes is no reason to leave an image out.
+    except Exception:
+        return 1
 
-    Raises ValueError for images whose range of values is not known (float, 32-bit integer).
+
+def upright(file: Image.Image, image: Image.Image | None = None) -> Image.Image:
+    """The pixels of a file, or `image` made of them, as they are meant to be seen."""
+    turn, pixels = UPRIGHT.get(orientation(file)), file if image is None else image
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def seen_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width of the image once it stands upright."""
+    width, height = image.size
+    return (width, height) if orientation(image) > 4 else (height, width)
+
+
+def flatten(image: Image.Image, mode: str, reckon: Reckon = full) -> Image.Image:
+    """The image as "L" or "RGB" with 8 bits a channel; transparency is laid over white.
+
+    Values of more than 8 bits are scaled from black to white, as `reckon` has them. Raises Unreadable.
     """
-    if image.mode.startswith("I;16"):
-        levels = np.asarray(image).astype(np.float64) / 257
-        image = Image.fromarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError(f"pixels of kind {image.mode} have no known range; save it with 8 or 16 bits a channel")
+    if (kind := kind_of(image)) is not None:
+        values, levels = np.asarray(image).astype(np.float64), reckon(kind)
+        if not np.isfinite(values).all():
+            raise Unreadable(f"some of its {kind} are infinite or none at all")
+        scaled = (values - levels.black) * (255 / (levels.white - levels.black))
+        image = Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
     return image.convert(mode)
+
+
+def has_deep_colour(image: Image.Image) -> bool:
+    """Whether a file has colours (or grey and alpha) of 16 bits, of which Pillow reads the upper 8."""
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+    layout = tiles[0][3] if tiles else ""
+    text = layout if isinstance(layout, str) else str(layout[0]) if layout else ""
+    return image.mode in ("LA", "RGB", "RGBA", "RGBX") and ";16" in text
+
+
+def deepened(image: Image.Image, path: Path, reckon: Reckon) -> Image.Image:
+    """The image, with its lower bits where its file has 16 a channel of which fewer are used; raises Unreadable."""
+    if not has_deep_colour(image) or (levels := reckon(WHOLE)) == FULL:
+        return image
+    if image.format != "PNG":
+        raise Unreadable(f"colours of 16 bits used as {levels.said} are read from PNG only; save it with 8 bits")
+    import torch
+    from torchvision.io import ImageReadMode, decode_image
+
+    content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+    values = decode_image(content, ImageReadMode.UNCHANGED).numpy().transpose(1, 2, 0).astype(np.float64)
+    scaled = values * (255 / levels.white)
+    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+
+
+def kind_of(image: Image.Image) -> str | None:
+    """Kind of pixel values of more than 8 bits; None for images of bytes."""
+    if image.mode == "F":
+        return REAL
+    return WHOLE if image.mode == "I" or image.mode.startswith("I;16") else None
+
+
+def extent(path: Path) -> Extent | None:
+    """Kind, least and greatest value of an image with more than 8 bits; None for one of bytes or that can't be used."""
+    try:
+        with opened(path) as image:
+            if has_deep_colour(image):
+                return WHOLE, 0.0, float(np.asarray(image).max()) * 256 + 255
+            kind = kind_of(image)
+            if kind is None:
+                return None
+            values = np.asarray(image)
+            return (kind, float(values.min()), float(values.max())) if np.isfinite(values).all() else None
+    except Unreadable:
+        return None

@@ -1,0 +1,32 @@
+"""The order in which people count: 2 before 10, -1 before 0."""
+
+from __future__ import annotations
+
+import os
+import re
+
+Chunk = tuple[int, int, str]
+
+
+def natural_key(name: str) -> tuple[tuple[tuple[Chunk, ...], str], ...]:
+    """What names with "/" are sorted by, folder by folder: runs of digits as numbers, a minus in front as sign.
+
+    Names that count alike, such as 01 and 1, are told apart by their letters.
+    """
+    return tuple((tuple(_chunk(text) for text in re.findall(r"^-[0-9]+|[0-9]+|[^0-9]+", part)), part)
+                 for part in name.split("/"))  # fmt: skip
+
+
+def readable(name: str) -> str:
+    """A file's name as text to print and store, with backslash escapes for bytes that aren't UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def whole_number(name: str) -> int | None:
+    """The number that a name is, such as 7 for 07; None for any other name."""
+    return int(name) if re.fullmatch(r"-?[0-9]+", name) else None
+
+
+def _chunk(text: str) -> Chunk:
+    """Numbers by their value, before anything else."""
+    return (0, int(text), "") if text[-1].isdigit() and text.isascii() else (1, 0, text)
