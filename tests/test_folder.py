@@ -228,13 +228,15 @@ def test_labels_follow_sub_folders_of_both_parts(tmp_path: Path) -> None:
         load(root, tmp_path / "cache", train_folder="train")
 
 
-def test_one_class_folder_or_a_loose_image_means_no_labels(tmp_path: Path) -> None:
+def test_one_class_folder_means_no_labels_and_a_loose_image_is_left_out(tmp_path: Path) -> None:
     for number in range(4):
         paint(tmp_path / "a" / "only" / f"{number}.png", noise(16, 16, 3))
         paint(tmp_path / "b" / f"class{number % 2}" / f"{number}.png", noise(16, 16, 3))
     paint(tmp_path / "b" / "loose.png", noise(16, 16, 3))
-    for root in ("a", "b"):
-        assert load(tmp_path / root, tmp_path / "cache").spec.classes == ()
+    assert load(tmp_path / "a", tmp_path / "cache").spec.classes == ()
+    labelled, all_of_them = (load(tmp_path / "b", tmp_path / "cache", labels=labels) for labels in (True, False))
+    assert labelled.spec.classes == ("class0", "class1") and len(labelled.train) + len(labelled.held_out) == 4
+    assert all_of_them.spec.classes == () and len(all_of_them.train) + len(all_of_them.held_out) == 5
 
 
 def test_held_out_share_is_seeded_and_stable_when_images_are_added(small: Path, tmp_path: Path) -> None:
@@ -366,7 +368,7 @@ def test_images_stand_upright(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pictures.load(path, 6, 3)[0], np.rot90(noise(6, 6, 3), -1).transpose(2, 0, 1))
 
 
-def test_pixels_without_a_known_range_are_refused(tmp_path: Path) -> None:
+def test_a_single_picture_without_a_known_range_is_refused(tmp_path: Path) -> None:
     path = paint(tmp_path / "f.tif", np.zeros((4, 4), np.float32))
     with pytest.raises(ValueError, match="no known range"):
         pictures.load(path, 4, 1)

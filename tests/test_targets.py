@@ -86,10 +86,10 @@ def test_both_layouts_of_an_npz_are_the_same_images(name: str, tmp_path: Path) -
     first = npz(tmp_path / "first.npz", **{name: pixels}, labels=labels)
     last = npz(tmp_path / "last.npz", **{name: pixels.transpose(0, 2, 3, 1)}, arr_1=labels)
     for path in (first, last):
-        found, numbers = load_npz(path)
+        found, numbers, _ = load_npz(path)
         assert torch.equal(found, torch.from_numpy(pixels)) and numbers is not None
         assert numbers.dtype == torch.int64 and numbers.tolist() == labels.tolist()
-    grey, none = load_npz(npz(tmp_path / "grey.npz", arr_0=pixels[:, 0]))
+    grey, none, _ = load_npz(npz(tmp_path / "grey.npz", arr_0=pixels[:, 0]))
     assert torch.equal(grey, torch.from_numpy(pixels[:, :1])) and none is None
 
 
@@ -147,7 +147,7 @@ def test_targets_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.zip").touch()
     for path, said in (
-        (tmp_path / "empty", r"empty: holds neither runs of gan-train nor images \(.bmp, "),
+        (tmp_path / "empty", r"empty: holds neither runs of gan-train nor images \(.png, "),
         (tmp_path / "nowhere", "nowhere: no such file or folder"),
         (tmp_path / "x.zip", "x.zip: expected a run, a folder of runs, a folder of images, or an .npz file"),
     ):
@@ -276,7 +276,9 @@ def test_strange_classes_are_refused(tmp_path: Path) -> None:
     ):
         fitting_split(own, dataset, None, tmp_path / "cache", labels=True)
     numbers = npz(tmp_path / "x.npz", arr_0=images(2, 0), arr_1=np.array([0, 3]))
-    with pytest.raises(UserError, match="labels run from 0 to 3, but the reference has 3 classes; --no-labels"):
+    with pytest.raises(
+        UserError, match="labels run from 0 to 3, but the reference has 3 classes, ant, bee, cat, and none for 3"
+    ):
         fitting_split(Archive(numbers), dataset, None, tmp_path / "cache", labels=True)
 
 

@@ -29,7 +29,7 @@ from gan_experiments.observers.checkpointing import Checkpointing
 from gan_experiments.observers.diagnosis import Diagnosis
 from gan_experiments.observers.diagnostics import Diagnostics, classifier_of
 from gan_experiments.observers.ema import Ema
-from gan_experiments.observers.evaluation import Evaluation
+from gan_experiments.observers.evaluation import Evaluation, check_extractors
 from gan_experiments.observers.recording import Recorder
 from gan_experiments.observers.samples import SampleGrids
 from gan_experiments.observers.trajectory import Trajectory
@@ -104,7 +104,7 @@ def train(settings: Config, home: RunDirectory, again: str) -> float | None:
         outlets = Outlets(home, logger, Progress(trainer.total, objective=settings.run.objective))
         trainer.observers += build_observers(settings, game, dataset.to(runtime.device), ema, evaluator, outlets)
         log.info("%s", describe_game(game, trainer))
-        resume(trainer, home, logger)
+        resume(trainer, home, logger, evaluator)
         return play(settings, trainer, outlets, again)
 
 
@@ -196,7 +196,7 @@ def build_observers(
     return observers
 
 
-def resume(trainer: Trainer, home: RunDirectory, logger: Logger) -> None:
+def resume(trainer: Trainer, home: RunDirectory, logger: Logger, evaluator: Evaluator) -> None:
     """Take up the newest checkpoint, and forget what was recorded after it."""
     saved = home.checkpoints.load_latest()
     if saved is None:
@@ -205,6 +205,10 @@ def resume(trainer: Trainer, home: RunDirectory, logger: Logger) -> None:
     checkpointing = trainer.observers[-1]
     assert isinstance(checkpointing, Checkpointing)
     checkpointing.check_origin(saved, trainer)
+    for record in read_records(home.records.path):
+        if record["kind"] == "scores":
+            check_extractors(record["values"], evaluator)
+    home.settle()
     trainer.load_state_dict(saved["state"])
     home.records.truncate(saved["records"])
     for record in read_records(home.records.path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from pydoc import ErrorDuringImport, locate
 from typing import Any, TypeVar
@@ -44,3 +45,35 @@ def declared(target: str) -> tuple[str, ...]:
     except ErrorDuringImport:
         return ()
     return tuple(getattr(made, LOCATIONS, ()))
+
+
+def with_places(config: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the locations of another one, where that has the same keys."""
+    changed = copy.deepcopy(dict(config))
+    for key in locations(config):
+        value, target = other, changed
+        *above, last = key.split(".")
+        try:
+            for word in above:
+                value, target = value[word], target[word]
+            target[last] = value[last]
+        except (KeyError, TypeError):  # below a list, or in another option's place
+            continue
+    return changed
+
+
+def moved(config: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+    """A configuration with all locations in the folder `old` in `new` instead."""
+    changed = copy.deepcopy(dict(config))
+    for key in ("run.data", "evaluation.cache", *locations(config)):
+        target: Any = changed
+        *above, last = key.split(".")
+        try:
+            for word in above:
+                target = target[word]
+            value = target[last]
+        except (KeyError, TypeError):
+            continue
+        if isinstance(value, str) and (value == old or value.startswith(f"{old.rstrip('/')}/")):
+            target[last] = f"{new.rstrip('/')}{value[len(old.rstrip('/')) :]}"
+    return changed

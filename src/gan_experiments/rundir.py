@@ -12,13 +12,14 @@ from typing import Any
 
 from gan_experiments.checkpoint import Checkpoints, differences
 from gan_experiments.errors import UserError
+from gan_experiments.locations import locations
 from gan_experiments.logging import strict_json
 from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.logging.records import Records
 from gan_experiments.logging.status import RunStatus, State, Status, read_status
 
-# A run may move to another place, be watched from another dashboard, and say more when it fails.
-FREE_KEYS = ("run.dir", "run.debug", "logger", "evaluation.cache")
+# A run and its data may move to another place, be watched from another dashboard, and say more when it fails.
+FREE_KEYS = ("run.dir", "run.data", "run.debug", "logger", "evaluation.cache")
 
 
 class RunDirectory:
@@ -77,6 +78,11 @@ class RunDirectory:
             raise UserError(f"run.dir={self.path}: has records but no config.json; choose another run.dir")
         refuse_changes(read_config(self.path), self.config, self.path)
 
+    def settle(self) -> None:
+        """Let config.json say where things are now; to be called once it is known that they are the same things."""
+        if read_config(self.path) != json.loads(json.dumps(self.config)):
+            write_atomic(self.path / "config.json", json.dumps(self.config, indent=2) + "\n")
+
     def _identity(self) -> str:
         """The run's name for dashboards, the same each time it is continued."""
         path = self.path / "run_id"
@@ -100,10 +106,14 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def refuse_changes(old: dict[str, Any], new: dict[str, Any], where: Path) -> None:
-    """Raise a UserError that names every differing key, unless only free ones differ."""
+    """Raise a UserError that names every differing key, unless only free ones and places of files differ.
+
+    What lies in those places is compared by its content, once it has been read.
+    """
+    free = (*FREE_KEYS, *locations(old), *locations(new))
     changed = [
         line for line in differences(old, json.loads(json.dumps(new)))
-        if not any(line.startswith((f"{key}:", f"{key}.")) for key in FREE_KEYS)
+        if not any(line.startswith((f"{key}:", f"{key}.")) for key in free)
     ]  # fmt: skip
     if changed:
         raise UserError(

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_experiments.composition import options
 from gan_experiments.config import composed, conf_dir, plain
 from gan_experiments.errors import UserError
+from gan_experiments.locations import moved
 from gan_experiments.schema import Config, typed
 from gan_experiments.truncation import TruncationChoice
 
@@ -75,12 +76,17 @@ class Choice:
         if base is None:
             config = copy.deepcopy(composed(*spelled(chosen)))
         else:
-            config = OmegaConf.create(dict(base))
+            config = OmegaConf.create(self.moved(base))
             fresh = composed(*spelled(chosen)) if chosen else config
             for group in chosen:
                 config[group] = OmegaConf.create({group: fresh[group]})[group]  # its ${run.data} is now the run's
         self.put(config)
         return typed(config)
+
+    def moved(self, base: Mapping[str, Any]) -> dict[str, Any]:
+        """A run's configuration with the places below its run.data where an override has that now."""
+        places = [value for key, _, value in (item.partition("=") for item in self.overrides) if key == "run.data"]
+        return moved(base, base["run"]["data"], places[-1]) if places else dict(base)
 
     def put(self, config: DictConfig) -> None:
         """Set single values; UserError for a key that the configuration lacks, or for one left open."""

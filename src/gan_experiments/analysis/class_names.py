@@ -28,8 +28,8 @@ def class_places(path: Path, folders: set[str], classes: Sequence[str]) -> dict[
         return known
     strange = min(folders - (known or named).keys() or folders, key=natural_key)
     raise UserError(
-        f"{path}: folder {strange} isn't a class of the reference, which has {spell(classes)}; name folders as the "
-        "classes, or --no-labels ignores them"
+        f"{path}: folder {strange} isn't a class of the reference, which has "
+        f"{spell([name.replace('/', '-') for name in classes])}; --no-labels ignores folders"
     )
 
 

@@ -19,7 +19,7 @@ from gan_experiments.analysis.significance import (
     smallest_p,
     welch,
 )
-from gan_experiments.analysis.sweep import UNKNOWN, Run, Setting, is_run, mismatches, read_run, read_sweep
+from gan_experiments.analysis.sweep import UNKNOWN, Run, Setting, alike, is_run, mismatches, read_run, read_sweep
 from gan_experiments.errors import UserError
 
 
@@ -200,7 +200,7 @@ def check(settings: Sequence[Setting]) -> None:
                 )
             if run.seed is not None:
                 seeds[run.seed] = run
-        leaves = [naming.setting(run.config) for run in setting.runs if run.config is not None]
+        leaves = [naming.setting(run.config) for run in alike(setting.runs) if run.config is not None]
         if keys := naming.differing_keys(leaves):
             raise UserError(
                 f"{setting.label}: its runs differ in {', '.join(keys)}, not by seed only; label them apart"

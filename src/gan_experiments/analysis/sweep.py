@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, final
@@ -12,6 +12,7 @@ from typing import Any, final
 from gan_experiments.analysis import naming
 from gan_experiments.analysis.tables import Summary, summarize
 from gan_experiments.errors import UserError
+from gan_experiments.locations import with_places
 from gan_experiments.logging.records import read_records
 from gan_experiments.logging.status import RunStatus, State, read_status
 from gan_experiments.rundir import read_config
@@ -136,7 +137,7 @@ class Setting:
 
 def read_sweep(folder: Path) -> list[Setting]:
     """The settings of all runs in `folder`, in the order of their first runs; UserError where there are no runs."""
-    runs = [read_run(path) for path in run_folders(folder)]
+    runs = alike([read_run(path) for path in run_folders(folder)])
     known = [run for run in runs if run.config is not None]
     groups: list[tuple[dict[str, Any], list[Run]]] = []
     for run in known:
@@ -154,6 +155,21 @@ def read_sweep(folder: Path) -> list[Setting]:
     ]
     unknown = [run for run in runs if run.config is None]
     return settings + ([Setting(UNKNOWN, {}, unknown)] if unknown else [])
+
+
+def alike(runs: Sequence[Run]) -> list[Run]:
+    """The runs, of which those scored on equal data by equal networks have the first one's places in their
+    configurations: it is content that makes settings differ, not where it lies."""
+    firsts: dict[frozenset[tuple[Any, ...]], dict[str, Any]] = {}
+    found = []
+    for run in runs:
+        facts = [result.provenance for result in run.scores.values()]
+        content = frozenset((fact["data_fingerprint"], fact["extractor_sha256"]) for fact in facts)
+        if run.config is not None and content:
+            first = firsts.setdefault(content, run.config)
+            run = replace(run, config=with_places(run.config, first))
+        found.append(run)
+    return found
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -248,7 +264,10 @@ def main_scores(settings: Sequence[Setting]) -> list[str]:
 def mismatches(settings: Sequence[Setting], score: str) -> Iterator[str]:
     """In which respects the counted runs were not scored alike, as `n_fake is 5000 or 10000`."""
     found = [run.scores[score].provenance for s in settings for run in s.counted if score in run.scores]
+    same_data = len({provenance["data_fingerprint"] for provenance in found} - {None}) == 1
     for key in PROVENANCE:
+        if key == "dataset" and same_data:
+            continue  # a folder's name, which may change
         values = sorted({str(provenance[key]) for provenance in found})
         if len(values) > 1:
             yield f"{key} is {' or '.join(value[:12] for value in values)}"

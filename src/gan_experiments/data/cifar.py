@@ -10,10 +10,12 @@ import torch
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.data.download import explained
 from gan_experiments.data.share import shared
+from gan_experiments.locations import located
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
+@located("root")
 def cifar10(root: str, flip: bool = False, share: float = 1.0, share_seed: int = 0) -> Dataset:
     """CIFAR-10 from `root`/cifar-10-batches-py, downloaded there when missing; 50,000 training images, or a seeded
     `share` of each class's, and 10,000 held-out images.

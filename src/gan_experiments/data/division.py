@@ -50,20 +50,24 @@ def spell(folders: Folders) -> str:
     return " and ".join("the images in no folder" if name is None else f"{readable(name)}/" for name in folders)
 
 
-def divide(path: str, names: Sequence[str], held_out: float, seed: int) -> tuple[Part, Part]:
-    """Training and held-out rows where no option names folders: by folders called like a split, else by share."""
+def divide(path: str, names: Sequence[str], held_out: float, seed: int, labels: bool) -> tuple[Part, Part]:
+    """Training and held-out rows where no option names folders: by folders called like a split, else by share.
+
+    With `labels` images in no class folder are left out before a share of all is held out.
+    """
     if not 0 < held_out < 1:
         raise UserError(f"dataset.held_out is {held_out}; expected a share between 0 and 1, such as 0.1")
     layout = find_layout(path, names)
     if layout is None:
         warn_of_wrapping(path, names)
-        return divide_by_share(path, names, held_out, seed)
+        rows = {row: class_folder(PurePosixPath(name)) for row, name in enumerate(names)}
+        return by_share(path, rows, names, held_out, seed, labels)
     train, rest = (rows_of(names, layout, folders) for folders in (layout.train, layout.held_out))
     left = f"; not used: {spell(layout.left)}" if layout.left else ""
     if not layout.held_out:
         said = "called like a part of a split, and the only one, so a share of it is held out"
         log.warning("%s: %s is %s%s", path, spell(layout.train), said, left)
-        return by_share(path, train, names, held_out, seed)
+        return by_share(path, train, names, held_out, seed, labels)
     log.warning(
         "%s: recognised as split: %s trained on (%d images), %s held out (%d)%s; "
         "dataset.train_folder and dataset.held_out_folder choose others",
@@ -95,7 +99,7 @@ def find_layout(path: str, names: Sequence[str]) -> Layout | None:
         return Layout(0, outer.held_out, ())
     if not others:
         raise UserError(
-            f"{path}: {spell(outer.held_out + outer.left)} are called like parts to hold out, and there is none to train on; "
+            f"{path}: {spell(outer.held_out + outer.left)} are called like parts to hold out, with none to train on; "
             "set dataset.train_folder and dataset.held_out_folder"
         )
     within = {folders[1] for folders in parts if len(folders) > 1 and folders[0] in held_out}
@@ -149,18 +153,14 @@ def warn_of_wrapping(path: str, names: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def divide_by_share(path: str, names: Sequence[str], held_out: float, seed: int) -> tuple[Part, Part]:
-    """Training and held-out rows by a seeded share of all images."""
-    return by_share(
-        path, {row: class_folder(PurePosixPath(name)) for row, name in enumerate(names)}, names, held_out, seed
-    )
-
-
-def by_share(path: str, rows: Part, names: Sequence[str], held_out: float, seed: int) -> tuple[Part, Part]:
+def by_share(
+    path: str, rows: Part, names: Sequence[str], held_out: float, seed: int, labels: bool
+) -> tuple[Part, Part]:
     """Some rows without a seeded share of them, and that share.
 
     Each name has its own place in a seeded order, so that adding images hardly moves the others between the parts.
     """
+    rows = without_strays(path, names, rows) if labels else rows
     if len(rows) < 2:
         raise UserError(f"{path}: holds one readable image; at least 2 are needed, one to train on and one held out")
     order = sorted(rows, key=lambda row: seeding.derive(seed, "held_out", readable(names[row])))
@@ -212,22 +212,13 @@ def class_folder(name: PurePosixPath) -> str | None:
 def classify(path: str, names: Sequence[str], train: Part, held_out: Part) -> tuple[tuple[str, ...], Part, Part]:
     """Class names in natural order and the rows that have a class; no classes, and all rows, without class folders.
 
-    There are classes when images lie in at least two folders and most images do; the others are then left out.
-    Raises UserError where that leaves a part empty, or when the parts share no class, which a wrong layout causes.
+    Raises UserError where a part has no image in a class folder, or when the parts share no class (a wrong layout).
     """
-    both = train | held_out
-    strays = [row for row, name in both.items() if name is None]
+    both = without_strays(path, names, train | held_out)
     classes = {name for name in both.values() if name is not None}
     if len(classes) < 2:
         return (), train, held_out
-    if strays:
-        first, count = f"{path}/{readable(names[strays[0]])}", len(strays)
-        what = f"{count} image{'s' * (count > 1)} (the first: {first}) beside {len(classes)} class folders"
-        if 2 * count > len(both):
-            log.warning("%s, more than in them: there are no classes; sort the images into folders to have some", what)
-            return (), train, held_out
-        log.warning("%s: left out; sort into folders, or %s", what, UNSORTED)
-    parts: list[Part] = [{row: name for row, name in part.items() if name is not None} for part in (train, held_out)]
+    parts: list[Part] = [{row: both[row] for row in part if row in both} for part in (train, held_out)]
     for part, what in zip(parts, ("to train on", "held out"), strict=True):
         if not part:
             raise UserError(f"{path}: no image {what} lies in a class folder, others do; sort them, or {UNSORTED}")
@@ -240,3 +231,21 @@ def classify(path: str, names: Sequence[str], train: Part, held_out: Part) -> tu
         counts = (path, len(missing), len(classes), missing[0])
         log.warning("%s: %d of %d classes have no image to train on, the first: %s", *counts)
     return tuple(sorted(classes, key=natural_key)), parts[0], parts[1]
+
+
+def without_strays(path: str, names: Sequence[str], rows: Part) -> Part:
+    """The rows that have a class where there are at least two and most rows have one, which is said if any has none.
+
+    Where most have none there are no classes: all rows then, each with None.
+    """
+    strays = [row for row, name in rows.items() if name is None]
+    classes = {name for name in rows.values() if name is not None}
+    if len(classes) < 2 or not strays:
+        return rows
+    count, first = len(strays), f"{path}/{readable(names[strays[0]])}"
+    what = f"{count} image{'s' * (count > 1)} (the first: {first}) beside {len(classes)} class folders"
+    if 2 * count > len(rows):
+        log.warning("%s, more than in them: there are no classes; sort the images into folders to have some", what)
+        return dict.fromkeys(rows)
+    log.warning("%s: left out; sort into folders, or %s", what, UNSORTED)
+    return {row: name for row, name in rows.items() if name is not None}

@@ -18,6 +18,7 @@ from gan_experiments.data.pictures import MODES
 from gan_experiments.data.share import shared
 from gan_experiments.data.tree import shortened
 from gan_experiments.errors import UserError
+from gan_experiments.locations import located
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ LARGEST = 16_384
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
 
+@located("path", "cache", "held_out_folder", "train_folder")
 def folder(
     path: str,
     cache: str,
@@ -55,7 +57,7 @@ def folder(
     array, sidecar = PictureCache(root, expanded(cache), size, channels, on_broken == "refuse").open()
     names = sidecar.names
     if held_out_folder is None and train_folder is None:
-        train_rows, held_out_rows = divide(path, names, held_out, seed)
+        train_rows, held_out_rows = divide(path, names, held_out, seed, labels)
     else:
         train_rows, held_out_rows = divide_by_folder(path, names, held_out_folder, train_folder)
     classes: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.data.download import explained
 from gan_experiments.data.share import shared
 from gan_experiments.errors import UserError
+from gan_experiments.locations import located
 
 if TYPE_CHECKING:
     from torchvision.datasets import MNIST
@@ -54,6 +55,7 @@ def fashion10k(flip: bool = False, share: float = 1.0, share_seed: int = 0) -> D
     return shared(assemble("fashion10k", FASHION_CLASSES, arrays, flip), share, share_seed)
 
 
+@located("root")
 def fashion_mnist(root: str, flip: bool = False, share: float = 1.0, share_seed: int = 0) -> Dataset:
     """All of Fashion-MNIST, from `root`/FashionMNIST/raw, `root`, Debian's package, or else downloaded into `root`."""
     from torchvision.datasets import FashionMNIST
@@ -63,6 +65,7 @@ def fashion_mnist(root: str, flip: bool = False, share: float = 1.0, share_seed:
     return shared(assemble("fashion_mnist", FASHION_CLASSES, arrays, flip), share, share_seed)
 
 
+@located("root")
 def mnist(root: str, flip: bool = False, share: float = 1.0, share_seed: int = 0) -> Dataset:
     """All of MNIST, from `root`/MNIST/raw or else downloaded there."""
     from torchvision.datasets import MNIST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ UPRIGHT = {
 
 # Pictures beyond twice Pillow's limit of pixels can't be read and are named; those below it are nobody's attack.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Broken notes are passed over, whatever is written in them.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def describe(size: int, channels: int) -> str:
@@ -103,27 +106,29 @@ def flatten(image: Image.Image, mode: str, reckon: Reckon = full) -> Image.Image
     return image.convert(mode)
 
 
-def has_deep_colour(image: Image.Image) -> bool:
-    """Whether a file has colours (or grey and alpha) of 16 bits, of which Pillow reads the upper 8."""
+def layout_of(image: Image.Image) -> str:
+    """How a file stores its colours (or grey and alpha) of 16 bits, such as RGB;16B; empty for all other images."""
     tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
     layout = tiles[0][3] if tiles else ""
     text = layout if isinstance(layout, str) else str(layout[0]) if layout else ""
-    return image.mode in ("LA", "RGB", "RGBA", "RGBX") and ";16" in text
+    return text if image.mode in ("LA", "RGB", "RGBA", "RGBX") and ";16" in text else ""
 
 
 def deepened(image: Image.Image, path: Path, reckon: Reckon) -> Image.Image:
     """The image, with its lower bits where its file has 16 a channel of which fewer are used; raises Unreadable."""
-    if not has_deep_colour(image) or (levels := reckon(WHOLE)) == FULL:
+    layout = layout_of(image)
+    if not layout or (levels := reckon(WHOLE)) == FULL:
         return image
-    if image.format != "PNG":
-        raise Unreadable(f"colours of 16 bits used as {levels.said} are read from PNG only; save it with 8 bits")
-    import torch
-    from torchvision.io import ImageReadMode, decode_image
-
-    content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-    values = decode_image(content, ImageReadMode.UNCHANGED).numpy().transpose(1, 2, 0).astype(np.float64)
-    scaled = values * (255 / levels.white)
-    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
+    # Pillow keeps the upper byte of each value; with the bytes said to be in the other order, that is the lower one.
+    order = layout[-1].replace("N", "L" if sys.byteorder == "little" else "B")
+    with opened(path) as other:
+        assert isinstance(other, ImageFile.ImageFile)
+        tile, swapped = other.tile[0], f"{layout[:-1]}{'L' if order == 'B' else 'B'}"
+        args = swapped if isinstance(tile.args, str) else (swapped, *(tile.args or ())[1:])
+        other.tile = [tile._replace(args=args)]
+        low = np.asarray(other)
+    values = np.asarray(image) * 256.0 + low
+    return Image.fromarray(np.clip(np.rint(values * (255 / levels.white)), 0, 255).astype(np.uint8))
 
 
 def kind_of(image: Image.Image) -> str | None:
@@ -137,7 +142,7 @@ def extent(path: Path) -> Extent | None:
     """Kind, least and greatest value of an image with more than 8 bits; None for one of bytes or that can't be used."""
     try:
         with opened(path) as image:
-            if has_deep_colour(image):
+            if layout_of(image):
                 return WHOLE, 0.0, float(np.asarray(image).max()) * 256 + 255
             kind = kind_of(image)
             if kind is None:

@@ -26,7 +26,7 @@ SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Informati
 SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini")
 """What operating systems leave, in lower case."""
 
-NO_IMAGE, HIDDEN, LOOP, SPECIAL = (
+REASONS = NO_IMAGE, HIDDEN, LOOP, SPECIAL = (
     "no image by the end of its name", "hidden", "a link back up the tree", "no regular file",
 )  # fmt: skip
 
@@ -43,7 +43,9 @@ class Tree:
         parts = []
         for reason, names in self.passed.items():
             ends = Counter(PurePosixPath(name).suffix.lower() or "no ending" for name in names)
-            kinds = ", ".join(f"{readable(end)} {count}" for end, count in ends.most_common(4))
+            kinds = ", ".join(
+                f"{readable(end)} {count}" for end, count in sorted(ends.items(), key=lambda end: (-end[1], end[0]))[:4]
+            )
             what = f"{reason} ({kinds}{' ...' if len(ends) > 4 else ''})" if reason == NO_IMAGE else reason
             parts.append(f"{len(names)} {what}, the first {readable(names[0])}")
         count = sum(map(len, self.passed.values()))
@@ -60,6 +62,7 @@ def survey(root: Path) -> Tree:
     tree.names.sort(key=natural_key)
     for names in tree.passed.values():
         names.sort(key=natural_key)
+    tree.passed = {reason: tree.passed[reason] for reason in REASONS if reason in tree.passed}
     return tree
 
 

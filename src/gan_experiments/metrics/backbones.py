@@ -16,6 +16,7 @@ from torchvision import models
 from gan_experiments.config import build
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.locations import located
 from gan_experiments.metrics.extractors import ExtractorSource, image_shape
 from gan_experiments.metrics.network_extractor import LastLinear, Layer, NetworkExtractor, Output
 from gan_experiments.metrics.preparation import Antialiased, Preparation, Unchanged
@@ -32,6 +33,7 @@ GIVEN: dict[str, dict[str, bool]] = {
 log = logging.getLogger(__name__)
 
 
+@located("cache", "weights")
 @dataclass(frozen=True)
 class TorchvisionSource(ExtractorSource):
     """The option extractor=torchvision: features and ImageNet logits of the classifier that torchvision names `model`.
@@ -82,6 +84,7 @@ class TorchvisionSource(ExtractorSource):
         return (entries[self.weights], None) if self.weights in known else (entries["DEFAULT"], self.weights)
 
 
+@located("weights")
 @dataclass(frozen=True)
 class ModuleSource(ExtractorSource):
     """The option extractor=module: the features that a network of one's own returns.

@@ -16,7 +16,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from gan_experiments.data.base import Dataset, Split
+from gan_experiments.data.caches import place_for
 from gan_experiments.errors import UserError
+from gan_experiments.locations import located
 from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.metrics.classifier import SIDE, Classifier, accuracy, shrink, train_classifier
 from gan_experiments.metrics.extractors import Extractor, ExtractorSource, Features, image_shape, picks
@@ -46,6 +48,7 @@ class ClassifierExtractor(Extractor):
         return Features(features, self.net.logits(features))
 
 
+@located("cache")
 @dataclass(frozen=True)
 class ClassifierSource(ExtractorSource):
     """The option extractor=classifier: where no shipped weights fit, trained by `steps` batches, kept in `cache`."""
@@ -68,7 +71,7 @@ class ClassifierSource(ExtractorSource):
         card = shipped_card(dataset)
         if card is not None:
             return load_shipped(card, dataset)
-        path = Path(self.cache) / f"classifier-{self.key(dataset)}.safetensors"
+        path = place_for(Path(self.cache) / f"classifier-{self.key(dataset)}.safetensors", "extractor.classifier.cache")
         extractor = load_cached(path, dataset) if path.exists() else None
         if extractor is None:
             self.train(dataset, path)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.locations import located
 from gan_experiments.metrics.extractors import ExtractorSource, Features, image_shape, require_extra
 from gan_experiments.metrics.network_extractor import Backbone, NetworkExtractor
 from gan_experiments.metrics.preparation import Antialiased, Preparation, Resizer, Unchanged
@@ -64,6 +65,7 @@ class Inception(Backbone):
         return Features(features, features @ self.weight.T)
 
 
+@located("cache", "weights")
 @dataclass(frozen=True)
 class InceptionSource(ExtractorSource):
     """The option extractor=inception: weights from the file `weights`, or downloaded into `cache` on first use.

@@ -11,6 +11,7 @@ from torch import Tensor
 from gan_experiments.data.base import Dataset
 from gan_experiments.data.stacked import CHANNELS, MODES, StackedDataset
 from gan_experiments.errors import UserError
+from gan_experiments.locations import located
 from gan_experiments.metrics.base import Accumulator, Detail, QualityMetric, Reading
 from gan_experiments.metrics.classifier_extractor import ClassifierExtractor, ClassifierSource
 from gan_experiments.metrics.extractors import Extractor, ExtractorSource, Features
@@ -44,6 +45,7 @@ class StackedClassifierExtractor(Extractor):
         return Features(features.reshape(len(images), -1), triples.flatten(1))
 
 
+@located("cache")
 @dataclass(frozen=True)
 class StackedClassifierSource(ExtractorSource):
     """The option extractor=stacked_classifier: what extractor=classifier is for the grey base set, on each channel."""

@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torchmetrics import Metric
 
+from gan_experiments.errors import UserError
 from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.metrics.base import Accumulator, AnyMetric, QualityMetric, Rows
 from gan_experiments.metrics.extractors import Extractor
@@ -32,7 +33,7 @@ class StatisticsCache:
 
     def __init__(self, folder: Path) -> None:
         """A cache in that folder, which is made when something is first kept."""
-        self.folder = folder
+        self.folder, self.said = folder, False
 
     def path(self, facts: Mapping[str, Any]) -> Path:
         """The file for these facts, among which `kind` names what is kept."""
@@ -41,9 +42,9 @@ class StatisticsCache:
     def load(self, facts: Mapping[str, Any]) -> dict[str, Tensor] | None:
         """The tensors kept under exactly these facts, or None."""
         path = self.path(facts)
-        if not path.exists():
-            return None
         try:
+            if not path.exists():
+                return None
             with safe_open(path, framework="pt") as file:
                 found = (file.metadata() or {}).get("facts")
                 if found != canonical(facts):
@@ -55,10 +56,18 @@ class StatisticsCache:
             return None
 
     def save(self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Keep tensors under these facts, in one move."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Keep tensors under these facts, in one move; where that can't be, it is said once, and nothing is kept."""
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        write_atomic(self.path(facts), save(plain, metadata={"facts": canonical(facts)}))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path(facts), save(plain, metadata={"facts": canonical(facts)}))
+        except (OSError, UserError) as error:
+            cause = error.__cause__ if isinstance(error, UserError) else error
+            reason = cause.strerror if isinstance(cause, OSError) else error
+            if not self.said:
+                what = "what follows from real data is computed anew each time"
+                log.warning("evaluation.cache=%s: can't be written (%s); %s", self.folder, reason, what)
+            self.said = True
 
 
 def canonical(facts: Mapping[str, Any]) -> str:

@@ -11,12 +11,14 @@ from torch import nn
 
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.locations import located
 from gan_experiments.metrics.extractors import ExtractorSource, image_shape, require_extra
 from gan_experiments.metrics.network_extractor import NetworkExtractor, Output
 from gan_experiments.metrics.preparation import Antialiased, Preparation
 from gan_experiments.metrics.weights_file import Weights, fetch_weights
 
 
+@located("cache", "weights")
 @dataclass(frozen=True)
 class TimmSource(ExtractorSource):
     """The features of a network that timm names `model`, which the option `name` stands for.

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from gan_experiments.data.caches import place_for
 from gan_experiments.errors import UserError
 
 OFFLINE = "extractor=classifier works offline for labelled data, extractor=efficientnet_lite0 for any images"
@@ -74,7 +75,9 @@ def load_weights(path: Path, extractor: str) -> Weights:
 
 def fetch_weights(weights: str | None, url: str, cached: Path, extractor: str) -> Weights:
     """The weights in the file `weights`, or, when that is None, those at `url`, kept as `cached`."""
-    return load_weights(Path(weights) if weights else download(url, cached, extractor), extractor)
+    if weights:
+        return load_weights(Path(weights), extractor)
+    return load_weights(download(url, place_for(cached, f"extractor.{extractor}.cache"), extractor), extractor)
 
 
 def download(url: str, path: Path, extractor: str) -> Path:

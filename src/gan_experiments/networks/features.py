@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_experiments.errors import UserError
+from gan_experiments.locations import located
 from gan_experiments.metrics.needs import require_package
 from gan_experiments.metrics.weights_file import UNREADABLE, hash_state
 
@@ -117,6 +118,7 @@ class EfficientNetLite0(FeatureSource):
         return Standardised(Stages(nn.Sequential(*part) for part in parts), [127 / 255] * 3, [128 / 255] * 3)
 
 
+@located("cache", "weights")
 class Torchvision(FeatureSource):
     """The outputs of `layers` of the classifier that torchvision names `model`, from fine to coarse.
 

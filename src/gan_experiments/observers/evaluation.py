@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gan_experiments.batch_statistics import RUNNING, BatchStatistics
 from gan_experiments.data.base import Batch
+from gan_experiments.errors import UserError
 from gan_experiments.logging.logger import Logger
 from gan_experiments.logging.progress import Progress
 from gan_experiments.logging.records import Records
@@ -19,6 +20,7 @@ from gan_experiments.logging.score_table import recorded_bests, score_table
 from gan_experiments.logging.status import Status
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.score import Score
+from gan_experiments.metrics.statistics_cache import extractor_facts
 from gan_experiments.observers.ema import Ema
 from gan_experiments.pictures import save_png
 from gan_experiments.sampling import draw, walk
@@ -89,3 +91,16 @@ class Evaluation(Observer):
             pixels = picture.permute(1, 2, 0).cpu().contiguous().numpy()
             save_png(self.folder / f"{name}-{images:09d}.png", pixels)
             self.logger.log_images(f"pictures/{name}", pixels, images, f"{images:,} images, averaged weights")
+
+
+def check_extractors(records: Mapping[str, Mapping[str, Any]], evaluator: Evaluator) -> None:
+    """UserError when scores of these records were made by the evaluator's networks with other weights."""
+    facts = [extractor_facts(station.extractor) for station in evaluator.stations]
+    now = {fact["extractor"]: fact["extractor_sha256"] for fact in facts}
+    for name, record in records.items():
+        before, after = record.get("extractor_sha256"), now.get(record.get("extractor", ""))
+        if None not in (before, after) and before != after:
+            raise UserError(
+                f"extractor {record['extractor']}: its weights have SHA-256 {str(after)[:12]}..., but {name} was "
+                f"measured with {str(before)[:12]}...; set its weights to the same file, or another run.dir"
+            )
