@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import Command, Done, Workshop, gan_train, script
+from processes import SCRIPTS, Command, Done, Workshop, gan_train, script
 from tiny import TINY
 
 NEVER = ("Traceback", "an error of the program's own")
@@ -51,7 +51,8 @@ def check_clean(done: Done, says: Sequence[str]) -> None:
         assert word not in done.err, done.err
     assert done.lines, done.out
     last = done.lines[-1]
-    assert last.partition(": ")[0].endswith(("gan-train", ".py")), done.err
+    program = last.partition(": ")[0]
+    assert program.endswith(("gan-train", ".py")) or (SCRIPTS / f"{program}.py").is_file(), done.err
     assert len(last) < 600 and len(done.lines) <= 6, done.err
     for word in says:
         assert word in last, last

@@ -113,7 +113,7 @@ def test_labels_of_an_array_mean_classes_by_name(tmp_path: Path) -> None:
     assert label_places(where, labels, None, ["a", "b", "c"]).tolist() == [2, 1, 2]
     assert label_places(where, labels, None, ["1", "2", "3"]).tolist() == [1, 0, 1]
     assert label_places(where, labels, ["x", "dog", "cat"], ["cat", "dog"]).tolist() == [0, 1, 0]
-    with pytest.raises(UserError, match="folder wolf isn't a class"):
+    with pytest.raises(UserError, match="class wolf isn't a class"):
         label_places(where, labels, ["x", "wolf", "cat"], ["cat", "dog"])
     with pytest.raises(UserError, match="labels run from 1 to 2, but the reference has 2 classes, 7, 8"):
         label_places(where, labels, None, ["7", "8"])

@@ -276,9 +276,7 @@ def test_strange_classes_are_refused(tmp_path: Path) -> None:
     ):
         fitting_split(own, dataset, None, tmp_path / "cache", labels=True)
     numbers = npz(tmp_path / "x.npz", arr_0=images(2, 0), arr_1=np.array([0, 3]))
-    with pytest.raises(
-        UserError, match="labels run from 0 to 3, but the reference has 3 classes, ant, bee, cat, and none for 3"
-    ):
+    with pytest.raises(UserError, match="labels run from 0 to 3, but the reference has 3 classes, ant, .* none for 3"):
         fitting_split(Archive(numbers), dataset, None, tmp_path / "cache", labels=True)
 
 

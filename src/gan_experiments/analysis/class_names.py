@@ -12,7 +12,7 @@ from gan_experiments.data.natural import natural_key, whole_number
 from gan_experiments.errors import UserError
 
 
-def class_places(path: Path, folders: set[str], classes: Sequence[str]) -> dict[str, int]:
+def class_places(path: Path, folders: set[str], classes: Sequence[str], what: str = "folder") -> dict[str, int]:
     """The class number of each folder: by name, with - for the / that no folder can have, else by number.
 
     Numbers are compared by value (01 is 1), with the classes' names where all of those are numbers, with their places
@@ -28,8 +28,8 @@ def class_places(path: Path, folders: set[str], classes: Sequence[str]) -> dict[
         return known
     strange = min(folders - (known or named).keys() or folders, key=natural_key)
     raise UserError(
-        f"{path}: folder {strange} isn't a class of the reference, which has "
-        f"{spell([name.replace('/', '-') for name in classes])}; --no-labels ignores folders"
+        f"{path}: {what} {strange} isn't a class of the reference, which has "
+        f"{spell([name.replace('/', '-') for name in classes])}; --no-labels ignores them"
     )
 
 
@@ -40,7 +40,7 @@ def label_places(path: Path, labels: Tensor, names: Sequence[str] | None, classe
     """
     used = sorted(set(labels.tolist()))
     if names is not None:
-        places = class_places(path, {names[label] for label in used}, classes)
+        places = class_places(path, {names[label] for label in used}, classes, "class")
         table = {label: places[names[label]] for label in used}
     else:
         values = numbered(classes)
