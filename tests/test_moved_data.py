@@ -162,3 +162,11 @@ def test_a_cache_of_statistics_that_cannot_be_kept_is_said_once(
         cache.save({"kind": "sums"}, {})
     (line,) = caplog.messages
     assert line.startswith(f"evaluation.cache={tmp_path / 'taken'}: can't be written (File exists)")
+
+
+def test_links_in_circles_among_runs_end(tmp_path: Path) -> None:
+    put(tmp_path / "sweep" / "deep" / "0", config(0), fid(1.0))
+    for number in range(3):
+        (tmp_path / "sweep" / "deep" / f"up{number}").symlink_to(tmp_path / "sweep")
+    (first,) = read_sweep(tmp_path / "sweep")
+    assert [run.seed for run in first.runs] == [0]

@@ -23,6 +23,7 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data import pictures
 from gan_experiments.data.depth import Unreadable
+from gan_experiments.data.natural import readable
 from gan_experiments.data.tree import find
 from gan_experiments.errors import UserError
 from gan_experiments.logging.atomic import write_atomic
@@ -44,7 +45,7 @@ def from_folder(folder: Path, count: int, seed: int, size: int | None) -> list[P
     names = find(folder)
     if len(names) < count:
         raise UserError(f"{folder}: holds {len(names)} images, but {count} are wanted; set --count lower")
-    order = torch.randperm(len(names), generator=seeding.generator(seed, "human", folder.name))
+    order = torch.randperm(len(names), generator=seeding.generator(seed, "human", readable(folder.name)))
     return [read(folder / names[place], size) for place in order[:count].tolist()]
 
 

@@ -20,6 +20,7 @@ from gan_experiments.assembly import assemble_evaluator
 from gan_experiments.batch_statistics import statistics_of
 from gan_experiments.config import build
 from gan_experiments.data.base import Dataset
+from gan_experiments.data.natural import readable
 from gan_experiments.errors import UserError
 from gan_experiments.inference import load_generator
 from gan_experiments.logging.status import State, read_status
@@ -80,13 +81,13 @@ class Scorer:
         """The rows of one or several runs."""
         alone = len(runs) == 1
         for run in runs:
-            name = str(run)
+            name = readable(str(run))
             try:
                 if not alone:
                     require_completed(run)
                 which = self.choice.checkpoints
                 for state in [None] if which is None else checkpoints(run, which):
-                    name = str(state or run)
+                    name = readable(str(state or run))
                     yield replace(self.run(run, state), target=name)
             except (UserError, RuntimeError, KeyError, ValueError) as error:
                 if alone:
@@ -115,7 +116,7 @@ class Scorer:
                 scores = evaluator.evaluate(
                     trained.draw, *facts, trained.walk, batch_norm=norms, truncation=truncation.name
                 )
-            return Row(str(run), *facts, self.finished(scores), evaluator.pictures())
+            return Row(readable(str(run)), *facts, self.finished(scores), evaluator.pictures())
 
     def images(self, target: Stored) -> Row:
         """The scores of stored images against the reference or the data set."""
@@ -141,7 +142,7 @@ class Scorer:
             with reporting(evaluator):
                 images = split.to(runtime.device)
                 scores = evaluator.evaluate(images, "stored", 0, 0, batch_norm="unknown", truncation="unknown")
-            return Row(str(target.path), "stored", 0, 0, self.finished(scores), evaluator.pictures())
+            return Row(readable(str(target.path)), "stored", 0, 0, self.finished(scores), evaluator.pictures())
 
     def reference(self, target: Stored, settings: Config) -> Dataset:
         """What stored images are compared with: the data set that was chosen, or other images."""

@@ -190,13 +190,14 @@ def place(path: Path) -> tuple[Path, bool, int, Path]:
     return path.parent, not path.name.isdigit(), int(path.name) if path.name.isdigit() else 0, path
 
 
-def runs_below(folder: Path) -> Iterator[Path]:
-    """Run directories at any depth; a run's own folders are not looked into."""
+def runs_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Run directories at any depth; a run's own folders are not looked into, nor links to folders that lead there."""
+    above = (*above, folder.resolve())
     for path in folder.iterdir():
         if path.is_dir() and is_run(path):
             yield path
-        elif path.is_dir() and not path.name.startswith("."):
-            yield from runs_below(path)
+        elif path.is_dir() and not path.name.startswith(".") and not (path.is_symlink() and path.resolve() in above):
+            yield from runs_below(path, above)
 
 
 def is_run(path: Path) -> bool:

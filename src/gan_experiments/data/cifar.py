@@ -10,6 +10,7 @@ import torch
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.data.download import explained
 from gan_experiments.data.share import shared
+from gan_experiments.data.tree import expanded
 from gan_experiments.locations import located
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -22,7 +23,8 @@ def cifar10(root: str, flip: bool = False, share: float = 1.0, share_seed: int =
 
     Raises UserError when it is missing or broken and can't be downloaded.
     """
-    train, held_out = _split(root, train=True), _split(root, train=False)
+    home = str(expanded(root))
+    train, held_out = _split(home, train=True), _split(home, train=False)
     whole = Dataset("cifar10", Spec((3, 32, 32), CLASSES), train, held_out, flip=flip)
     return shared(whole, share, share_seed)
 

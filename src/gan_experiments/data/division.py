@@ -23,7 +23,7 @@ HELD_OUT = (
 )  # fmt: skip
 """What folders of split data are called, in the order in which one of them is chosen to be held out."""
 
-UNSORTED = "dataset.labels=false uses all images, without classes"
+UNSORTED = "dataset.labels=false (of tools --no-labels) uses all images, without classes"
 
 
 Folders = tuple[str | None, ...]

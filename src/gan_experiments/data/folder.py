@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import stat
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from gan_experiments.data.natural import readable
 from gan_experiments.data.picture_cache import PictureCache
 from gan_experiments.data.pictures import MODES
 from gan_experiments.data.share import shared
-from gan_experiments.data.tree import shortened
+from gan_experiments.data.tree import expanded, shortened
 from gan_experiments.errors import UserError
 from gan_experiments.locations import located
 
@@ -80,12 +79,6 @@ def split(samples: Tensor, part: Part, classes: tuple[str, ...], sha256: str) ->
     targets = torch.tensor([numbers[name] for name in part.values() if name is not None]) if classes else None
     fingerprint = describe_content(sha256, tuple(samples.shape), targets, rows)
     return Split(samples, targets, rows=rows, fingerprint=fingerprint)
-
-
-def expanded(path: str) -> Path:
-    """A path in which ~ stands for the home, unless something there is called so."""
-    plain = Path(path)
-    return plain if not path.startswith("~") or os.path.exists(path) else Path(os.path.expanduser(path))
 
 
 def existing(path: str) -> Path:

@@ -18,6 +18,7 @@ from gan_experiments.data import idx
 from gan_experiments.data.base import Dataset, Spec, Split
 from gan_experiments.data.download import explained
 from gan_experiments.data.share import shared
+from gan_experiments.data.tree import expanded
 from gan_experiments.errors import UserError
 from gan_experiments.locations import located
 
@@ -60,8 +61,10 @@ def fashion_mnist(root: str, flip: bool = False, share: float = 1.0, share_seed:
     """All of Fashion-MNIST, from `root`/FashionMNIST/raw, `root`, Debian's package, or else downloaded into `root`."""
     from torchvision.datasets import FashionMNIST
 
-    folders = [Path(root) / "FashionMNIST" / "raw", Path(root), DEBIAN_FOLDER]
-    arrays = official(FashionMNIST, folders, root, idx.FASHION_MNIST_MD5)
+    home = expanded(root)
+    arrays = official(
+        FashionMNIST, [home / "FashionMNIST" / "raw", home, DEBIAN_FOLDER], str(home), idx.FASHION_MNIST_MD5
+    )
     return shared(assemble("fashion_mnist", FASHION_CLASSES, arrays, flip), share, share_seed)
 
 
@@ -70,7 +73,8 @@ def mnist(root: str, flip: bool = False, share: float = 1.0, share_seed: int = 0
     """All of MNIST, from `root`/MNIST/raw or else downloaded there."""
     from torchvision.datasets import MNIST
 
-    arrays = official(MNIST, [Path(root) / "MNIST" / "raw"], root, idx.MNIST_MD5)
+    home = expanded(root)
+    arrays = official(MNIST, [home / "MNIST" / "raw"], str(home), idx.MNIST_MD5)
     return shared(assemble("mnist", DIGITS, arrays, flip), share, share_seed)
 
 

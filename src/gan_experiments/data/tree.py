@@ -126,3 +126,9 @@ def shortened(path: Path | str, length: int = 200) -> str:
     """A path as printable text, its middle left out where it is long."""
     text = readable(str(path))
     return text if len(text) <= length else f"{text[: length // 2]}...{text[-length // 2 :]}"
+
+
+def expanded(path: str) -> Path:
+    """A path in which ~ stands for the home, unless something there is called so."""
+    plain = Path(path)
+    return plain if not path.startswith("~") or os.path.exists(path) else Path(os.path.expanduser(path))
