@@ -10,6 +10,8 @@ import re
 import struct
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +21,14 @@ from PIL import Image
 from gan_experiments.analysis.class_names import class_places, label_places
 from gan_experiments.analysis.targets import Archive, Folder, stored
 from gan_experiments.data import caches, picture_cache, pictures
-from gan_experiments.data.base import Dataset
+from gan_experiments.data.base import Dataset, Spec
 from gan_experiments.data.depth import Unreadable
 from gan_experiments.data.folder import folder
 from gan_experiments.data.natural import natural_key
 from gan_experiments.data.npz import load_npz
 from gan_experiments.data.tree import find
 from gan_experiments.errors import UserError
+from gan_experiments.sheets import class_numbers
 from image_trees import draw, each, noise
 
 
@@ -431,3 +434,15 @@ def test_weights_go_elsewhere_where_their_folder_cannot_be_written(
     assert sum("extractor.inception.cache=" in line for line in caplog.messages) == 1
     (tmp_path / "cache" / "x.pt").write_bytes(b"")
     assert caches.place_for(tmp_path / "cache" / "x.pt", "k") == tmp_path / "cache" / "x.pt"
+
+
+def test_classes_called_by_numbers_are_asked_for_by_those() -> None:
+    def ask(classes: tuple[str, ...], *names: str) -> list[int]:
+        trained: Any = SimpleNamespace(game=SimpleNamespace(spec=Spec((1, 8, 8), classes), labelled=True))
+        return class_numbers(trained, names)
+
+    assert ask(("1", "2", "10"), "10", "1") == [2, 0] and ask(("cat", "dog"), "1", "cat") == [1, 0]
+    with pytest.raises(UserError, match="no class 0; there is 1, 2, 10$"):
+        ask(("1", "2", "10"), "0")
+    with pytest.raises(UserError, match="no class 2; there is cat, dog, or 0 to 1$"):
+        ask(("cat", "dog"), "2")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gan_experiments import seeding
 from gan_experiments.data.base import Spec
+from gan_experiments.data.natural import numbered
 from gan_experiments.errors import UserError
 from gan_experiments.inference import TrainedGenerator
 from gan_experiments.latent_walks import WAYS, plane, tour
@@ -47,11 +48,11 @@ def class_numbers(trained: TrainedGenerator, names: Sequence[str]) -> list[int]:
     spec: Spec = trained.game.spec
     if not trained.game.labelled:
         raise UserError("classes can't be asked for: this generator is told none (conditioning=[none])")
-    numbers = {str(number): number for number in range(len(spec.classes))}
+    numbers = {str(number): place for number, place in numbered(spec.classes).items()}
     places = numbers | {name: number for number, name in enumerate(spec.classes)}
     if strange := [name for name in names if name not in places]:
-        last = len(spec.classes) - 1
-        raise UserError(f"no class {strange[0]}; there is {', '.join(spec.classes)}, or 0 to {last}")
+        places_too = "" if set(numbers) <= set(spec.classes) else f", or 0 to {len(spec.classes) - 1}"
+        raise UserError(f"no class {strange[0]}; there is {', '.join(spec.classes)}{places_too}")
     return [places[name] for name in names] or list(range(len(spec.classes)))
 
 

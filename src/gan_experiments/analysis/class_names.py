@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gan_experiments.data.natural import natural_key, whole_number
+from gan_experiments.data.natural import natural_key, numbered, whole_number
 from gan_experiments.errors import UserError
 
 
@@ -52,13 +52,6 @@ def label_places(path: Path, labels: Tensor, names: Sequence[str] | None, classe
             )
         table = {label: values[label] for label in used}
     return torch.tensor([table[label] for label in labels.tolist()], dtype=torch.int64)
-
-
-def numbered(classes: Sequence[str]) -> dict[int, int]:
-    """Which class a number means: that of this name where all names are different numbers, else that at this place."""
-    values = [whole_number(name) for name in classes]
-    known = {value: place for place, value in enumerate(values) if value is not None}
-    return known if len(known) == len(classes) else {place: place for place in range(len(classes))}
 
 
 def spell(classes: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 Chunk = tuple[int, int, str]
 
@@ -25,6 +26,13 @@ def readable(name: str) -> str:
 def whole_number(name: str) -> int | None:
     """The number that a name is, such as 7 for 07; None for any other name."""
     return int(name) if re.fullmatch(r"-?[0-9]+", name) else None
+
+
+def numbered(classes: Sequence[str]) -> dict[int, int]:
+    """Which class a number means: that of this name where all names are different numbers, else that at this place."""
+    values = [whole_number(name) for name in classes]
+    known = {value: place for place, value in enumerate(values) if value is not None}
+    return known if len(known) == len(classes) else {place: place for place in range(len(classes))}
 
 
 def _chunk(text: str) -> Chunk:
