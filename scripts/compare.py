@@ -12,9 +12,7 @@ alike (other data, extractor, numbers of samples) aren't compared; the exit code
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
@@ -24,9 +22,9 @@ from gan_experiments.analysis.comparison import Contrast, contrasts, lasts, read
 from gan_experiments.analysis.significance import ALPHA
 from gan_experiments.analysis.sweep import UNFINISHED, Setting, main_scores
 from gan_experiments.analysis.tables import markdown, number
+from gan_experiments.console import Parser, check_file, run_command, write_file
 from gan_experiments.errors import UserError
 from gan_experiments.logging import strict_json
-from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.logging.status import State
 from gan_experiments.metrics import intervals
 
@@ -147,23 +145,21 @@ def contrast_record(contrast: Contrast) -> dict[str, Any]:
 
 def main() -> int:
     """Print table and verdicts, write the numbers, and return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("places", nargs="+", metavar="[LABEL=]PATH", help="a run, or a folder of runs")
     parser.add_argument("--score", metavar="NAME", help="which score (the first of the runs' metrics)")
     parser.add_argument("--baseline", metavar="LABEL", help="compare the others with this setting only")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all numbers here")
     arguments = parser.parse_args()
+    check_file(arguments.json, "--json")
     comparison = Comparison(arguments.places, arguments.score, arguments.baseline)
     print(f"{comparison.table()}\n")
     print("\n".join(map(str, comparison.contrasts)))
     print("\n" + "\n".join(f"- {note}" for note in comparison.notes()), flush=True)
     if arguments.json:
-        write_atomic(arguments.json, strict_json.dumps(comparison.to_record(), indent=2) + "\n")
+        write_file(arguments.json, strict_json.dumps(comparison.to_record(), indent=2) + "\n")
     return 1 if comparison.refused else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"compare: {error}")
+    run_command(main)

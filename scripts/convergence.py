@@ -12,10 +12,8 @@ About a minute of one core. Needs matplotlib (the extra `plots`).
 
 from __future__ import annotations
 
-import argparse
 import cmath
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +29,7 @@ from gan_experiments.analysis import convergence
 from gan_experiments.analysis.convergence import Field, Map, alternating, follow, iterate, simultaneous
 from gan_experiments.assembly import build_game, build_trainer
 from gan_experiments.config import build, compose_option, conf_dir, register
+from gan_experiments.console import Parser, check_folder, run_command
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.schema import Config, typed
@@ -240,20 +239,18 @@ def report(results: Sequence[Result], folder: Path, logger_name: str, steps: int
 
 def main() -> None:
     """Examine all methods, draw, save, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where figure and tables go")
     parser.add_argument("--steps", type=int, default=500, help="steps of gradient descent (%(default)s)")
     parser.add_argument("--logger", default="wandb", help="name of a conf/logger option (%(default)s)")
     arguments = parser.parse_args()
     if arguments.steps < 1:
         raise UserError(f"--steps {arguments.steps}: must be 1 or more")
+    check_folder(arguments.out, "--out")
     results = [examine(method, arguments.steps) for method in methods()]
     report(results, arguments.out, arguments.logger, arguments.steps)
     print(markdown(results), end="")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"convergence: {error}")
+    run_command(main)

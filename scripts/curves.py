@@ -8,15 +8,14 @@ Reads nothing but metrics.jsonl, so a run may still be under way. Needs matplotl
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_experiments.analysis.figures import blank, save
+from gan_experiments.analysis.figures import blank, make_log, save
+from gan_experiments.console import Parser, check_file, run_command
 from gan_experiments.errors import UserError
 from gan_experiments.logging.records import read_records
 
@@ -85,7 +84,8 @@ def draw(histories: Sequence[History], score: str) -> Figure:
     drawn = [value for history in histories for _, value in history.score]
     # Unbiased kernel distances may be negative, which a logarithmic axis would hide.
     positive = min(drawn + [history.floor for history in histories if history.floor is not None]) > 0
-    right.set_yscale("log" if positive else "linear")
+    if positive:
+        make_log(right, "y")
     left.set_ylabel("adversarial loss")
     right.set_ylabel(f"{score}{' (log scale)' if positive else ''}")
     for axes in (left, right):
@@ -109,17 +109,15 @@ def draw_losses(axes: Axes, history: History, colour: str, alone: bool) -> None:
 
 def main() -> None:
     """Read all runs, draw, save, and say where."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directory of a run")
     parser.add_argument("--score", default="fid", help="which score is drawn (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="the .png file to write")
     arguments = parser.parse_args()
+    check_file(arguments.out, "--out")
     save(draw(read_all(arguments.runs, arguments.score), arguments.score), arguments.out)
     print(arguments.out)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"curves: {error}")
+    run_command(main)

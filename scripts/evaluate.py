@@ -25,9 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_experiments.analysis.tables import markdown, number
-from gan_experiments.errors import UserError
+from gan_experiments.console import Parser, check_file, check_folder, run_command, write_file
 from gan_experiments.logging import strict_json
-from gan_experiments.logging.atomic import write_atomic
 
 if TYPE_CHECKING:
     from gan_experiments.analysis.scoring import Row
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("target", type=Path, help="a run, a folder of runs, a folder of images, or an .npz file")
     add("overrides", nargs="*", metavar="key=value", help="values of the configuration")
@@ -173,6 +172,8 @@ def main() -> int:
     """Print a table of scores, write records and pictures if asked, and return the exit code."""
     arguments = vars(parse())
     target, out, folder = (arguments.pop(name) for name in ("target", "json", "pictures"))
+    check_file(out, "--json")
+    check_folder(folder, "--pictures")
     from gan_experiments.analysis.choices import Choice
     from gan_experiments.analysis.scoring import Scorer
     from gan_experiments.truncation import TruncationChoice
@@ -185,20 +186,17 @@ def main() -> int:
     for row in Scorer(choice).score(target):
         rows.append(row)
         if row.error:
-            print(f"evaluate: {row.target}: not scored: {row.error}", file=sys.stderr, flush=True)
+            print(f"evaluate.py: {row.target}: not scored: {row.error}", file=sys.stderr, flush=True)
     if len(rows) == 1 and not rows[0].error:
         print(f"{rows[0].target}{origin(rows[0])}\n\n{one(rows[0])}")
     elif any(row.scores for row in rows):
         print(several(rows))
     if out:
-        write_atomic(out, strict_json.dumps([row.to_record() for row in rows], indent=2) + "\n")
+        write_file(out, strict_json.dumps([row.to_record() for row in rows], indent=2) + "\n")
     if folder:
         save_pictures(rows, folder)
     return 1 if any(row.error for row in rows) else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"evaluate: {error}")
+    run_command(main)

@@ -17,15 +17,14 @@ is a convolutional autoencoder, trained by squared error.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gan_experiments.errors import UserError
+from gan_experiments.console import Parser, check_folder, run_command
 from gan_experiments.logging import strict_json
 from gan_experiments.logging.atomic import write_atomic
+from gan_experiments.logging.progress import stages
 
 if TYPE_CHECKING:
     from gan_experiments.data.base import Dataset
@@ -38,7 +37,7 @@ Writer = Callable[[int, Path], None]
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("given", nargs="*", metavar="images|key=value", help="a folder or .npz, and values of the configuration")
     add("--dataset", metavar="NAME", help="conf/dataset option to filter instead")
@@ -104,31 +103,17 @@ def measure(name: str, settings: Config, dataset: Dataset) -> PairDistance:
     return FeatureDistance(extractor.build(dataset))
 
 
-@contextmanager
-def telling() -> Iterator[Callable[[str, int, int], None]]:
-    """What shows on the terminal how far training and scoring are."""
-    from tqdm import tqdm
-
-    with tqdm(disable=None, leave=False) as bar:
-
-        def tell(what: str, done: int, total: int) -> None:
-            bar.set_description(what, refresh=False)
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield tell
-
-
 def main() -> None:
     """Train, score, write, and say what was left out."""
     arguments = parse()
     from gan_experiments import runtime as machine
     from gan_experiments.analysis import filtering
     from gan_experiments.analysis.scoring import default_extractors
-    from gan_experiments.pictures import save_png
+    from gan_experiments.pictures import save_sheet
 
     given = {name: getattr(arguments, name) for name in ("keep", "steps", "batch_size", "width", "code_dim", "seed")}
     recipe, out, name = filtering.Recipe(**given), arguments.out, arguments.distance
+    check_folder(out, "--out")
     filtering.require_empty(out)
     settings = configured(arguments, None if name in (None, "lpips") else [name])
     dataset, names, write = source(arguments, settings)
@@ -136,11 +121,12 @@ def main() -> None:
         (name,) = default_extractors(dataset)
         settings = configured(arguments, [name])
     runtime = machine.choose(settings.runtime, images=True)
-    with machine.applied(runtime), telling() as tell:
+    with machine.applied(runtime), stages() as tell:
         distance = measure(name, settings, dataset).to(runtime.device)
         data = dataset.train.to(runtime.device)
         found = filtering.self_filter(dataset.spec, data, distance, recipe, runtime, tell)
-        save_png(out / "extremes.png", filtering.extremes(found.autoencoder, data, found.distances, runtime))
+        ends = filtering.extremes(found.autoencoder, data, found.distances, runtime)
+        save_sheet(out / "extremes.png", ends, dataset.spec.shape[-1])
     filtering.write_filtered(out, names, found.distances, found.kept, write)
     report = given | {
         "dataset": dataset.name, "data_fingerprint": dataset.train.fingerprint, "transform": dataset.transform,
@@ -152,7 +138,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"filter_dataset: {error}")
+    run_command(main)

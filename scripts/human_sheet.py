@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_experiments.console import Parser, check_file, check_folder, run_command, write_file
 from gan_experiments.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("make", help="write a page and its key")
     make.add_argument("sources", nargs="+", type=Path, help="a folder of real and one of fake images, or a run")
@@ -79,6 +79,9 @@ def make(arguments: argparse.Namespace) -> None:
     """Write the page and the key, and say where."""
     from gan_experiments.analysis.human import from_folder, make_sheet
 
+    check_folder(arguments.out, "--out")
+    if (arguments.out / "key.json").exists():
+        raise UserError(f"--out {arguments.out}: holds a key.json already, which answers need; give another folder")
     half = arguments.count // 2
     if len(arguments.sources) == 2:
         real, fake = arguments.sources
@@ -96,6 +99,7 @@ def score(arguments: argparse.Namespace) -> None:
     from gan_experiments.analysis.human import Key, read_answers
     from gan_experiments.analysis.human import score as score_answers
 
+    check_file(arguments.json, "--json")
     key = Key.read(arguments.key)
     result = score_answers(key, [read_answers(path, key) for path in arguments.answers])
     for name, part in (
@@ -108,7 +112,7 @@ def score(arguments: argparse.Namespace) -> None:
         print(f"{rater}: " + ", ".join(f"{kind} {describe(part)}" for kind, part in parts.items()))
     print(f"50 % wrong means indistinguishable; intervals: {result.interval_from}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(result.to_record(), indent=2) + "\n")
+        write_file(arguments.json, json.dumps(result.to_record(), indent=2) + "\n")
 
 
 def describe(share: Share) -> str:
@@ -117,9 +121,11 @@ def describe(share: Share) -> str:
     return f"{100 * share.error:.1f} %{reach} of {share.n}"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """What the command line asks for."""
     chosen = parse()
-    try:
-        {"make": make, "score": score}[chosen.command](chosen)
-    except UserError as error:
-        sys.exit(f"human_sheet: {error}")
+    {"make": make, "score": score}[chosen.command](chosen)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -7,8 +7,6 @@ FOLDER holds the four official files, each decompressed or .gz. The same input g
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from gan_experiments import seeding
+from gan_experiments.console import Parser, check_file, run_command
 from gan_experiments.data import idx
 from gan_experiments.errors import UserError
 
@@ -46,21 +45,20 @@ def prepare(folder: Path, output: Path) -> None:
         for part in (f"{split}_images", f"{split}_labels"):
             arrays[part] = whole[part][picked]
     # numpy stamps every member with 1980-01-01, so the bytes don't depend on the clock.
+    output.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(output, allow_pickle=False, **arrays)
 
 
 def main() -> None:
     """Command line: see the module's text."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=__doc__)
     parser.add_argument("folder", type=Path, help="folder with the four official files")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="file to write (default: %(default)s)")
     arguments = parser.parse_args()
-    try:
-        prepare(arguments.folder, arguments.output)
-    except UserError as error:
-        sys.exit(str(error))
+    check_file(arguments.output, "--output")
+    prepare(arguments.folder, arguments.output)
     print(f"{arguments.output}: {arguments.output.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -20,22 +20,27 @@ python scripts/sample.py RUN --interpolate slerp --stops 5 --steps 24 --out walk
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gan_experiments.console import Parser, check_file, check_folder, run_command
 from gan_experiments.errors import UserError
+from gan_experiments.logging.progress import stages
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from gan_experiments.inference import TrainedGenerator
 
 FILMS = (".gif", ".mp4")
+MOST_PIXELS = 2**26
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     add("run", type=Path, help="directory of a run")
     add("--count", type=int, help="samples (100), columns of classes (10), walks (8, in films 9), files a class (100)")
@@ -77,8 +82,12 @@ def check(arguments: argparse.Namespace) -> None:
         )
     if film and (arguments.interpolate is None or arguments.plane):
         raise UserError(f"{arguments.out}: films are of walks; add --interpolate slerp, without --plane")
-    if not (film or picture) and arguments.out.is_file():
-        raise UserError(f"{arguments.out}: is a file; give a folder, or a file ending in .png")
+    if not (film or picture):
+        check_folder(arguments.out, "--out")
+        if arguments.out.is_dir() and any(arguments.out.iterdir()):
+            raise UserError(f"--out {arguments.out}: holds files already; give another folder, or delete it")
+    else:
+        check_file(arguments.out, "--out")
     if not (film or picture) and (arguments.mix or arguments.interpolate):
         raise UserError(f"{arguments.out}: a sheet is a .png, and a walk may be a .gif or an .mp4")
     if arguments.plane and arguments.interpolate is None:
@@ -92,35 +101,80 @@ def check(arguments: argparse.Namespace) -> None:
 
 def plain(trained: TrainedGenerator, arguments: argparse.Namespace, classes: list[int]) -> str:
     """Samples as a grid or map, or one file a sample; what they are."""
-    from gan_experiments.pictures import as_pixels, grid, save_png, scatter
+    from gan_experiments.pictures import grid, save_png, save_sheet, scatter
 
-    out, names = arguments.out, trained.game.spec.classes
-    count = arguments.count or 100
+    out, count = arguments.out, arguments.count or 100
+    if out.suffix == ".png":
+        require_size(trained, count, "--count")
+        samples = torch_cat(drawn(trained, count, arguments.seed, None))
+        if trained.game.spec.is_image:
+            save_sheet(out, grid(samples), samples.shape[-1])
+        else:
+            save_png(out, scatter(samples, samples))
+        return f"{count} samples"
+    names = trained.game.spec.classes
     labels: list[int | None] = [*classes] or [None]
     for label in labels:
-        samples = trained.sample(count, arguments.seed, label=label)
         folder = out if label is None else out / names[label].replace("/", "-")
-        if out.suffix == ".png":
-            save_png(out, grid(samples) if trained.game.spec.is_image else scatter(samples, samples))
-        elif trained.game.spec.is_image:
-            for place, image in enumerate(samples):
-                save_png(folder / f"{place:06d}.png", as_pixels(image))
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            rows = "\n".join(",".join(f"{value:.6g}" for value in point) for point in samples.tolist())
-            (folder / "points.csv").write_text(rows + "\n")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_files(folder, drawn(trained, count, arguments.seed, label), trained.game.spec.is_image)
     return f"{count} samples" + (f" of {len(classes)} classes each" if classes else "")
+
+
+def drawn(trained: TrainedGenerator, count: int, seed: int, label: int | None) -> Iterator[Tensor]:
+    """Samples a batch at a time, with how many there are on the terminal."""
+    done = 0
+    with stages("samples") as tell:
+        for samples in trained.batches(count, seed, label=label):
+            yield samples
+            done += len(samples)
+            tell("drawing", done, count)
+
+
+def torch_cat(batches: Iterator[Tensor]) -> Tensor:
+    """All batches as one."""
+    import torch
+
+    return torch.cat(list(batches))
+
+
+def write_files(folder: Path, batches: Iterator[Tensor], images: bool) -> None:
+    """One PNG an image, or all points as points.csv."""
+    from gan_experiments.pictures import as_pixels, save_png
+
+    if not images:
+        rows = (",".join(f"{value:.6g}" for value in point) for batch in batches for point in batch.tolist())
+        with open(folder / "points.csv", "w") as file:
+            file.writelines(f"{row}\n" for row in rows)
+        return
+    for place, image in enumerate(image for batch in batches for image in batch):
+        save_png(folder / f"{place:06d}.png", as_pixels(image))
+
+
+def require_size(trained: TrainedGenerator, cells: int, options: str) -> None:
+    """UserError for a picture of more pixels than programs open."""
+    shape = trained.game.spec.shape
+    pixels = cells * (shape[-2] + 1) * (shape[-1] + 1) if trained.game.spec.is_image else 0
+    if pixels > MOST_PIXELS:
+        raise UserError(
+            f"{options}: {cells:,} images in one picture are {pixels:,} pixels, more than {MOST_PIXELS:,}; ask for "
+            "fewer, or with --out FOLDER for one file a sample"
+        )
 
 
 def walks(trained: TrainedGenerator, arguments: argparse.Namespace, classes: list[int]) -> str:
     """Ways between latents as a sheet or a film; what they are."""
     from gan_experiments.films import check_film, save_film
-    from gan_experiments.pictures import save_png
+    from gan_experiments.pictures import save_sheet
     from gan_experiments.sheets import plane_sheet, walk_frames, walk_rows
 
+    points = arguments.steps * (arguments.stops - 1) + 1
+    cells = (arguments.steps + 1) ** 2 if arguments.plane else points * (arguments.count or 8)
+    require_size(trained, cells, "--count, --steps, --stops")
     out, steps, way, seed = arguments.out, arguments.steps, arguments.interpolate, arguments.seed
+    tile = trained.game.spec.shape[-1]
     if arguments.plane:
-        save_png(out, plane_sheet(trained, steps, way, seed, classes))
+        save_sheet(out, plane_sheet(trained, steps, way, seed, classes), tile)
         return f"a plane of {steps + 1}x{steps + 1} images"
     if out.suffix in FILMS:
         check_film(out, arguments.rate)
@@ -128,21 +182,24 @@ def walks(trained: TrainedGenerator, arguments: argparse.Namespace, classes: lis
         save_film(out, walk_frames(trained, count, arguments.stops, steps, way, seed, classes), arguments.rate)
     else:
         count = arguments.count or 8
-        save_png(out, walk_rows(trained, count, arguments.stops, steps, way, seed, classes))
+        save_sheet(out, walk_rows(trained, count, arguments.stops, steps, way, seed, classes), tile)
     return f"{count} walks past {arguments.stops} latents"
 
 
 def sheet(trained: TrainedGenerator, arguments: argparse.Namespace, classes: list[int]) -> str:
     """A row a class, or mixed styles; what they are."""
-    from gan_experiments.pictures import save_png
+    from gan_experiments.pictures import save_sheet
     from gan_experiments.sheets import class_rows, mixing_sheet
 
+    tile = trained.game.spec.shape[-1]
+    per_row = 1 + arguments.mix[1] if arguments.mix else arguments.count or 10
+    require_size(trained, per_row * (1 + 3 * arguments.mix[0] if arguments.mix else len(classes)), "--mix, --count")
     if not arguments.mix:
-        save_png(arguments.out, class_rows(trained, classes, arguments.count or 10, arguments.seed))
+        save_sheet(arguments.out, class_rows(trained, classes, arguments.count or 10, arguments.seed), tile)
         return f"{len(classes)} classes"
     rows, columns = arguments.mix
     crossovers = None if arguments.crossovers is None else tuple(arguments.crossovers)
-    save_png(arguments.out, mixing_sheet(trained, rows, columns, arguments.seed, crossovers, classes))
+    save_sheet(arguments.out, mixing_sheet(trained, rows, columns, arguments.seed, crossovers, classes), tile)
     return f"styles of {rows} images mixed with those of {columns}"
 
 
@@ -174,7 +231,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"sample: {error}")
+    run_command(main)

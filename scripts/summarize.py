@@ -10,16 +10,15 @@ The figure needs matplotlib (the extra `plots`).
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from gan_experiments.analysis.figures import blank, save
+from gan_experiments.analysis.figures import blank, make_log, save
 from gan_experiments.analysis.sweep import UNFINISHED, Difference, Run, Setting, main_scores, mismatches, read_sweep
 from gan_experiments.analysis.tables import markdown, number, summarize
+from gan_experiments.console import Parser, check_folder, run_command
 from gan_experiments.errors import UserError
 from gan_experiments.logging import strict_json
 from gan_experiments.logging.atomic import write_atomic
@@ -193,12 +192,7 @@ def choose_scale(axes: Axes, values: Sequence[float]) -> str:
     # Unbiased kernel distances may be negative, which a logarithmic axis would hide.
     if not values or min(values) <= 0 or max(values) / min(values) <= WIDE_RANGE:
         return ""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    make_log(axes, "x")
     return "log scale, "
 
 
@@ -257,7 +251,7 @@ def text_of(report: Report) -> str:
 
 def main() -> None:
     """Read the sweep, print the table, write the files, and say where."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "sweep", type=Path, metavar="SWEEP", help="folder of a gan-train -m, with a folder for each run"
     )
@@ -265,13 +259,11 @@ def main() -> None:
     parser.add_argument("--scores", nargs="+", default=[], metavar="NAME", help="which scores (one for each metric)")
     arguments = parser.parse_args()
     report = Report(arguments.sweep, arguments.scores, arguments.baseline)
+    check_folder(arguments.sweep, "SWEEP")
     print(text_of(report), flush=True)
     for path in write(arguments.sweep, report):
         print(path)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"summarize: {error}")
+    run_command(main)

@@ -8,18 +8,17 @@ Seeded and on one thread: the same machine writes the same bytes again.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
 
+from gan_experiments.console import Parser, check_file, run_command
 from gan_experiments.data.base import Dataset
 from gan_experiments.data.mnist import fashion_mnist
-from gan_experiments.errors import UserError
+from gan_experiments.logging.progress import stages
 from gan_experiments.metrics.classifier import Classifier, accuracy, train_classifier
 from gan_experiments.metrics.classifier_extractor import gather
 
@@ -54,21 +53,20 @@ def write(net: Classifier, dataset: Dataset, output: Path) -> dict[str, object]:
 
 def main() -> None:
     """Command line: see the module's text."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=__doc__)
     parser.add_argument("root", help="folder that holds Fashion-MNIST, or will")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="file to write (default: %(default)s)")
     arguments = parser.parse_args()
+    check_file(arguments.output, "--output")
     torch.set_num_threads(1)
-    try:
-        dataset = fashion_mnist(arguments.root)
-        images, labels = gather(dataset.train)
-    except UserError as error:
-        sys.exit(str(error))
-    net = train_classifier(images, labels, len(dataset.spec.classes), steps=STEPS, seed=SEED)
+    dataset = fashion_mnist(arguments.root)
+    images, labels = gather(dataset.train)
+    with stages("steps") as tell:
+        net = train_classifier(images, labels, len(dataset.spec.classes), steps=STEPS, seed=SEED, tell=tell)
     card = write(net, dataset, arguments.output)
     size = arguments.output.stat().st_size
     print(f"{arguments.output}: {size:,} bytes, held-out accuracy {card['held_out_accuracy']}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

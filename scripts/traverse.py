@@ -10,15 +10,15 @@ Categorical codes take each value, continuous ones go from -2 to 2 (Chen et al. 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from gan_experiments.console import Parser, check_folder, run_command
 from gan_experiments.errors import UserError
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("run", type=Path, help="directory of a run")
     parser.add_argument("--columns", type=int, default=10, help="different fixed latents (10)")
     parser.add_argument("--seed", type=int, default=0, help="of what is fixed (0)")
@@ -33,10 +33,11 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Write the sheets and say where."""
     arguments = parse()
+    check_folder(arguments.out, "--out")
     from gan_experiments import seeding
     from gan_experiments.games.traversal import sheets
     from gan_experiments.inference import load_generator
-    from gan_experiments.pictures import save_png
+    from gan_experiments.pictures import save_sheet
 
     trained = load_generator(arguments.run, arguments.raw)
     generator = seeding.generator(arguments.seed, "traversals")
@@ -45,12 +46,9 @@ def main() -> None:
         raise UserError(f"{arguments.run}: its latents have no codes to sweep; give a run of model=infogan on images")
     for name, pixels in pictures.items():
         path = (arguments.out or arguments.run / "samples") / f"traversal-{name}.png"
-        save_png(path, pixels)
+        save_sheet(path, pixels, trained.game.spec.shape[-1])
         print(f"{path}: {trained.weights} weights after {trained.images:,} images")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"traverse: {error}")
+    run_command(main)

@@ -12,9 +12,7 @@ Overrides go to gan-train's configuration as they are. About 20 seconds; needs m
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +24,10 @@ from hydra.errors import HydraException
 from torch import Tensor
 
 from gan_experiments import runtime as machine
+from gan_experiments.analysis.figures import blank, make_log
 from gan_experiments.assembly import build_game, build_trainer
 from gan_experiments.config import build, conf_dir, register
+from gan_experiments.console import Parser, check_folder, run_command
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.games.noise import NoiseGame
@@ -123,11 +123,7 @@ def experiment(overrides: Sequence[str], warm_up: int, steps: int, points: int =
 
 def draw(found: Sequence[Point], title: str) -> Figure:
     """Gradient norms to the left, the discriminator's loss and error to the right; UserError without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("matplotlib is missing; install the extra: pip install 'gan-experiments[plots]'") from error
-    figure = Figure(figsize=(11.0, 4.2), dpi=100, layout="constrained")
+    figure = blank(11.0, 4.2)
     left, right = figure.subplots(1, 2)
     steps = [point.step for point in found]
     names = {"minimax": "minimax: log(1 − D(G(z)))", "nonsaturating": "non-saturating: −log D(G(z))"}
@@ -143,7 +139,8 @@ def draw(found: Sequence[Point], title: str) -> Figure:
     )
     right.set_ylabel("how well D tells samples from data")
     for axes in (left, right):
-        axes.set(xscale="symlog", yscale="log", xlabel="moves of the discriminator, the generator kept")
+        axes.set(xscale="symlog", xlabel="moves of the discriminator, the generator kept")
+        make_log(axes, "y")
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.grid(alpha=0.3)
@@ -154,13 +151,15 @@ def draw(found: Sequence[Point], title: str) -> Figure:
 
 def main() -> None:
     """Measure, draw, save, and say what became of the gradients."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where figure and numbers go")
     parser.add_argument("--warm-up", type=int, default=200, help="steps of both players before (%(default)s)")
     parser.add_argument("--steps", type=int, default=500, help="moves of the new discriminator (%(default)s)")
     arguments, overrides = parser.parse_known_args()
     if arguments.warm_up < 0 or arguments.steps < 1:
         raise UserError(f"--warm-up {arguments.warm_up} --steps {arguments.steps}: at least 0 and 1")
+    check_folder(arguments.out, "--out")
+    blank(1.0, 1.0)  # says at once if matplotlib is missing
     found = experiment(overrides, arguments.warm_up, arguments.steps)
     title = f"generator after {arguments.warm_up:,} steps; {' '.join(overrides) or 'Fashion-MNIST, fully connected'}"
     figure = draw(found, title)
@@ -178,7 +177,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"vanishing_gradients: {error}")
+    run_command(main)

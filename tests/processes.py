@@ -32,6 +32,7 @@ def child(command):
     if sys.argv[0] == "gan-train":
         from gan_experiments.cli import main
         main()
+    sys.path.insert(0, os.path.dirname(sys.argv[0]))  # as python does
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 gc.freeze()  # else a child's first collection copies everything

@@ -175,10 +175,12 @@ def test_the_script(clothes: Dataset, tmp_path: Path) -> None:
     assert {row["name"] for row in rows if row["kept"] == "yes"} == {str(path) for path in copies}
     assert report["largest_kept"] == pytest.approx(float(rows[14]["distance"]), rel=1e-4)
     with Image.open(tmp_path / "one" / "extremes.png") as image:
-        assert image.size == (331, 133)
+        assert image.size == (3 * 331, 3 * 133)
     assert done["npz"].code == 0 and len(list((tmp_path / "two" / "kept").iterdir())) == 7
-    assert done["again"].err.startswith("filter_dataset: one/kept: holds files already")
-    assert done["none"].err.startswith("filter_dataset: some.npz has no classes to train a feature network on; choose")
+    assert done["again"].err.startswith("filter_dataset.py: one/kept: holds files already")
+    assert done["none"].err.startswith(
+        "filter_dataset.py: some.npz has no classes to train a feature network on; choose"
+    )
     assert done["points"].code == 1 and len(done["points"].lines) == 1 and "images" in done["points"].err
     assert done["both"].code == 2 and "give a folder or .npz of images, or --dataset NAME" in done["both"].err
     assert done["help"].out.startswith("usage: ")

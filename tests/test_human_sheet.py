@@ -310,7 +310,7 @@ def test_script_takes_held_out_images_of_a_run(commands: tuple[Path, dict[str, D
 
 def test_script_refuses_in_one_line(commands: tuple[Path, dict[str, Done]]) -> None:
     _, done = commands
-    assert done["sizes"].code == 1 and done["sizes"].lines[-1].startswith("human_sheet: images have different sizes")
+    assert done["sizes"].code == 1 and done["sizes"].lines[-1].startswith("human_sheet.py: images have different sizes")
     assert done["odd"].code == 2 and "--count 7: must be even" in done["odd"].err
     assert (
         done["foreign"].code == 1

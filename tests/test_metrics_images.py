@@ -21,7 +21,7 @@ from gan_experiments.errors import UserError
 from gan_experiments.game import Game
 from gan_experiments.metrics import lpips, ms_ssim, perceptual_path_length, spectra, swd
 from gan_experiments.metrics.base import AnyMetric, Reading
-from gan_experiments.metrics.chart import line_chart, ticks
+from gan_experiments.metrics.chart import line_chart
 from gan_experiments.metrics.extractors import Features
 from gan_experiments.metrics.ms_ssim import PairSimilarity
 from gan_experiments.metrics.perceptual_path_length import PerceptualPathLength, trimmed_mean
@@ -419,12 +419,11 @@ def test_picture_shows_both_curves() -> None:
 
 
 def test_chart_rises_to_the_right() -> None:
-    """A rising line runs from the lower left to the upper right; ticks are round numbers inside the axis."""
-    picture = line_chart("title", "x", [0, 1], {"rise": [0.0, 10.0]})
+    """A rising line runs from the lower left to the upper right."""
+    picture = line_chart("title", "x", [0, 1], {"rise": [1.0, 1000.0]})
     inside = (picture[:, 60:330, 70:450] == torch.tensor([60, 60, 60])[:, None, None]).all(0).nonzero().double()
     rows, columns = inside.T
     assert float(torch.corrcoef(torch.stack([rows, columns]))[0, 1]) < -0.99
-    assert ticks(0.0, 1.0) == [0, 0.2, 0.4, 0.6, 0.8, 1] and ticks(-3.1, 12) == [0, 5, 10] and ticks(2, 2) == [2]
 
 
 # Perceptual path length

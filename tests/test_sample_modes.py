@@ -75,7 +75,9 @@ class Drawn:
         """The cells (rows, columns, 32, 32) of a sheet."""
         with Image.open(self.home / name) as image:
             sheet = np.asarray(image)
-        assert sheet.shape == (33 * rows + 1, 33 * columns + 1), sheet.shape
+        factor = -(-800 // (33 * columns + 1))
+        assert sheet.shape == (factor * (33 * rows + 1), factor * (33 * columns + 1)), sheet.shape
+        sheet = sheet[::factor, ::factor]
         cells = sheet[1:, 1:].reshape(rows, 33, columns, 33)[:, :-1, :, :-1]
         return cells.transpose(0, 2, 1, 3)
 
@@ -132,7 +134,7 @@ def test_psi_0_leaves_one_image(drawn: Drawn) -> None:
 def test_a_mistake_is_one_line(name: str, drawn: Drawn) -> None:
     done, said = drawn.done[name], MISTAKES[name][1]
     assert done.code == 1 and done.out == "" and len(done.lines) == 1, done
-    assert done.err.startswith("sample: ") and said in done.err, done.err
+    assert done.err.startswith("sample.py: ") and said in done.err, done.err
 
 
 def test_scores_say_how_samples_were_made(drawn: Drawn) -> None:
@@ -150,6 +152,8 @@ def test_scores_say_how_samples_were_made(drawn: Drawn) -> None:
 
 def test_evaluation_refuses_what_does_not_fit(drawn: Drawn) -> None:
     stored, misfit = drawn.done["evaluate stored"], drawn.done["evaluate misfit"]
-    assert stored.err.startswith("evaluate: files: holds images; --raw, --checkpoints and --draws are for runs, and so")
-    assert misfit.err.startswith("evaluate: psi 0.5: this NoiseGame has no styles")
+    assert stored.err.startswith(
+        "evaluate.py: files: holds images; --raw, --checkpoints and --draws are for runs, and so"
+    )
+    assert misfit.err.startswith("evaluate.py: psi 0.5: this NoiseGame has no styles")
     assert (stored.code, misfit.code, len(stored.lines), len(misfit.lines)) == (1, 1, 1, 1)

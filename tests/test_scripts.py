@@ -198,8 +198,10 @@ def test_checkpoints_have_a_row_each(finished: Finished) -> None:
 def test_broken_runs_of_a_sweep_do_not_keep_the_others_from_being_scored(finished: Finished) -> None:
     done, rows = finished.done["sweep"], finished.rows("sweep.json")
     assert done.code == 1 and "| ../sweep/whole |" in done.out and "truncated" not in done.out
-    assert done.lines[0] == "evaluate: ../sweep/stopped: not scored: stopped: SIGTERM"
-    assert done.lines[1].startswith("evaluate: ../sweep/truncated: not scored: ../sweep/truncated/generator.pt: trunc")
+    assert done.lines[0] == "evaluate.py: ../sweep/stopped: not scored: stopped: SIGTERM"
+    assert done.lines[1].startswith(
+        "evaluate.py: ../sweep/truncated: not scored: ../sweep/truncated/generator.pt: trunc"
+    )
     assert [(Path(row["target"]).name, row["error"] is None) for row in rows] == [
         ("stopped", False), ("truncated", False), ("whole", True),
     ]  # fmt: skip
@@ -236,17 +238,17 @@ def test_metric_and_extractor_can_be_chosen_after_the_run(finished: Finished) ->
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("no run", "sample: nowhere: no generator.pt; give a run directory"),
-        ("truncated", "sample: ../truncated/generator.pt: truncated"),
-        ("no raw", "sample: ../empty: no checkpoint"),
-        ("no run scores", "evaluate: nowhere: no such file or folder"),
-        ("no checkpoint", "evaluate: ../moved/a/points: no checkpoint in 1000:; there is 15, 20"),
-        ("two references", "evaluate: --reference and --dataset both say what to compare with"),
-        ("no key", "evaluate: evaluation.batchsize=3: no such key; expected key=value"),
-        ("truncated scores", "evaluate: ../truncated/generator.pt: truncated"),
-        ("no metric", "evaluate: no metric called fidd; there is "),
-        ("no extractor", "evaluate: no extractor called pixel; there is classifier, "),
-        ("unfit", "evaluate: metric modes needs a mixture with known modes"),
+        ("no run", "sample.py: nowhere: no generator.pt; give a run directory"),
+        ("truncated", "sample.py: ../truncated/generator.pt: truncated"),
+        ("no raw", "sample.py: ../empty: no checkpoint"),
+        ("no run scores", "evaluate.py: nowhere: no such file or folder"),
+        ("no checkpoint", "evaluate.py: ../moved/a/points: no checkpoint in 1000:; there is 15, 20"),
+        ("two references", "evaluate.py: --reference and --dataset both say what to compare with"),
+        ("no key", "evaluate.py: evaluation.batchsize=3: no such key; expected key=value"),
+        ("truncated scores", "evaluate.py: ../truncated/generator.pt: truncated"),
+        ("no metric", "evaluate.py: no metric called fidd; there is "),
+        ("no extractor", "evaluate.py: no extractor called pixel; there is classifier, "),
+        ("unfit", "evaluate.py: metric modes needs a mixture with known modes"),
     ],
 )
 def test_a_mistake_is_one_line(name: str, said: str, finished: Finished) -> None:

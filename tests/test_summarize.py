@@ -343,5 +343,5 @@ def test_a_folder_without_runs_is_one_line(commands: tuple[Path, dict[str, Done]
     done = commands[1]["empty"]
     assert done.code == 1 and done.out == ""
     assert done.lines == [
-        "summarize: nothing: holds no runs; give the run.dir of a gan-train -m, which holds one folder a run"
+        "summarize.py: nothing: holds no runs; give the run.dir of a gan-train -m, which holds one folder a run"
     ]

@@ -13,10 +13,8 @@ a strip of 20 images a method, to a PNG.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any
 from runs import train_all
 
 from gan_experiments.analysis.tables import markdown, number
+from gan_experiments.console import Parser, check_file, check_folder, run_command
 from gan_experiments.errors import UserError
 from gan_experiments.logging.status import State, read_status
 
@@ -148,7 +147,7 @@ def strips(tasks: Sequence[Task], path: Path) -> None:
 
     from gan_experiments import seeding
     from gan_experiments.inference import load_generator
-    from gan_experiments.pictures import grid, save_png
+    from gan_experiments.pictures import grid, save_sheet
     from gan_experiments.sampling import by_class, draw
 
     rows: list[torch.Tensor] = []
@@ -158,12 +157,12 @@ def strips(tasks: Sequence[Task], path: Path) -> None:
             own = load_generator(task.directory)
             random = seeding.generator(0, "strip")
             rows.insert(0, draw(own.game, 20, random, own.runtime, by_class(own.game, 20)).samples.cpu())
-    save_png(path, grid(torch.cat(rows), 20))
+    save_sheet(path, grid(torch.cat(rows), 20), rows[0].shape[-1])
 
 
 def main() -> None:
     """Run what is missing, several at a time, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--dir", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="rows (all)")
     parser.add_argument("--seeds", type=int, default=2, help="number of seeds, from 0 (%(default)s)")
@@ -173,6 +172,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if min(arguments.seeds, arguments.jobs) < 1:
         raise UserError("--seeds and --jobs must be 1 or more")
+    check_folder(arguments.dir, "--dir")
+    check_file(arguments.grids, "--grids")
     tasks = plan(arguments.dir, arguments.methods, arguments.seeds)
     if not arguments.table:
         train_all(tasks, arguments.jobs)
@@ -182,9 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as problem:
-        sys.exit(f"architectures: {problem}")
-    except KeyboardInterrupt:
-        sys.exit("architectures: interrupted; the same command continues")
+    run_command(main, "interrupted; the same command continues")

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gan_experiments.analysis.tables import markdown
+from gan_experiments.console import Parser, run_command
 from gan_experiments.metrics.base import AnyMetric
 from gan_experiments.metrics.extractors import Features
 from gan_experiments.metrics.fid_infinity import FidInfinity
@@ -148,7 +149,7 @@ def memory(names: list[str], n: int, d: int) -> list[list[str]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print one of the two tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--samples", type=int, help="a side; default 10,000, with --memory 50,000")
     parser.add_argument("--features", type=int, default=2048)
     parser.add_argument("--threads", type=int, help="of torch; default: all cores")
@@ -172,4 +173,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

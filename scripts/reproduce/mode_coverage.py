@@ -13,10 +13,8 @@ beside them are the published ones, with the budget each was given.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any
 from runs import train_all
 
 from gan_experiments.analysis.tables import markdown
+from gan_experiments.console import Parser, check_file, check_folder, run_command
 from gan_experiments.errors import UserError
 from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.logging.status import State, read_status
@@ -174,7 +173,7 @@ def table(tasks: Sequence[Task], results: Results, steps: int) -> str:
 
 def main() -> None:
     """Run what is missing, several at a time, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     families = sorted({method.family for method in METHODS.values()})
     parser.add_argument("--dir", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--methods", nargs="+", choices=families, default=families, help="families of rows (all)")
@@ -186,6 +185,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if min(arguments.seeds, arguments.jobs, arguments.pacgan_steps) < 1:
         raise UserError("--seeds, --jobs and --pacgan-steps must be 1 or more")
+    check_folder(arguments.dir, "--dir")
+    check_file(arguments.results, "--results")
     tasks = plan(arguments.dir, arguments.methods, arguments.seeds, arguments.pacgan_steps)
     kept = arguments.results is not None and arguments.results.exists()
     results: Results = json.loads(arguments.results.read_text()) if kept else {}
@@ -198,9 +199,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as problem:
-        sys.exit(f"mode_coverage: {problem}")
-    except KeyboardInterrupt:
-        sys.exit("mode_coverage: interrupted; the same command continues")
+    run_command(main, "interrupted; the same command continues")

@@ -13,17 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 from gan_experiments.analysis.tables import markdown, number
-from gan_experiments.errors import UserError
+from gan_experiments.console import Parser, check_file, run_command, write_file
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--dataset", default="fashion_mnist", help="name of a conf/dataset option with classes")
     parser.add_argument("--data", default="data", help="folder of data sets and caches")
     parser.add_argument("--count", type=int, default=10_000, help="images a side")
@@ -75,14 +74,12 @@ def main() -> None:
     """Print the table and, if asked, write the records."""
     arguments = parse()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    check_file(arguments.json, "--json")
     records = measure(arguments)
     print(table(records))
     if arguments.json:
-        arguments.json.write_text(json.dumps(records, indent=1) + "\n")
+        write_file(arguments.json, json.dumps(records, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"sanity: {error}")
+    run_command(main)

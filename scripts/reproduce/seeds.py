@@ -9,7 +9,6 @@ was interrupted and takes over what is complete. A run that failed, for example 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from runs import Outcome, check_overrides, train
 
 from gan_experiments.analysis.tables import markdown, number, summarize
+from gan_experiments.console import Parser, check_folder, run_command
 from gan_experiments.errors import UserError
 
 
@@ -36,13 +36,14 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 def main() -> None:
     """Run all seeds, one after the other, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 (%(default)s)")
     parser.add_argument("--dir", type=Path, required=True, help="folder of the runs")
     arguments, overrides = parser.parse_known_args()
     if arguments.seeds < 1:
         raise UserError(f"--seeds {arguments.seeds}: must be 1 or more")
     check_overrides(overrides, ["run.seed", "run.dir"])
+    check_folder(arguments.dir, "--dir")
     outcomes = []
     for seed in range(arguments.seeds):
         outcomes.append(train(arguments.dir / f"seed-{seed}", [*overrides, f"run.seed={seed}"]))
@@ -52,9 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"seeds: {error}")
-    except KeyboardInterrupt:
-        sys.exit("seeds: interrupted; the same command continues")
+    run_command(main, "interrupted; the same command continues")

@@ -13,9 +13,7 @@ again, the command continues what was interrupted and takes over what is complet
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from pathlib import Path
 from runs import check_overrides, train_all
 
 from gan_experiments.analysis.tables import markdown
+from gan_experiments.console import Parser, check_folder, run_command
 from gan_experiments.errors import UserError
 from gan_experiments.logging.status import State, read_status
 
@@ -89,7 +88,7 @@ def table(tasks: Sequence[Task]) -> str:
 
 def main() -> None:
     """Run what is missing, several at a time, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--dir", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--labels", type=int, nargs="+", default=[10, 100, 400], help="labels in all (10 100 400)")
     parser.add_argument("--draws", type=int, default=5, help="choices of labels (%(default)s)")
@@ -101,6 +100,7 @@ def main() -> None:
     if any(count < 1 or count % CLASSES for count in arguments.labels):
         raise UserError(f"--labels {arguments.labels}: each must be divisible by the {CLASSES} classes")
     check_overrides(extra, RESERVED)
+    check_folder(arguments.dir, "--dir")
     tasks = plan(arguments.dir, arguments.labels, arguments.draws, extra)
     if not arguments.table:
         train_all(tasks, arguments.jobs)
@@ -108,9 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as problem:
-        sys.exit(f"semi_supervised: {problem}")
-    except KeyboardInterrupt:
-        sys.exit("semi_supervised: interrupted; the same command continues")
+    run_command(main, "interrupted; the same command continues")

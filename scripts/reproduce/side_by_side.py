@@ -10,7 +10,6 @@ results; given again, the command goes on with the first seed that the results l
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 from runs import check_overrides, train
 
 from gan_experiments.analysis.tables import Summary, markdown, number, summarize
+from gan_experiments.console import Parser, check_file, run_command
 from gan_experiments.errors import UserError
 from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.rundir import read_config
@@ -105,13 +105,14 @@ def load(path: Path, overrides: Sequence[str]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Go through the seeds, saving after each, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds, from 0 (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="JSON file of results; runs are kept beside it")
     arguments, overrides = parser.parse_known_args()
     if arguments.seeds < 1:
         raise UserError(f"--seeds {arguments.seeds}: must be 1 or more")
     check_overrides(overrides, ["run.seed", "run.dir", "logger"])
+    check_file(arguments.out, "--out")
     pairs = load(arguments.out, overrides)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     done = {pair["seed"] for pair in pairs}
@@ -123,9 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"side_by_side: {error}")
-    except KeyboardInterrupt:
-        sys.exit("side_by_side: interrupted; finished seeds are kept")
+    run_command(main, "interrupted; finished seeds are kept")

@@ -9,9 +9,7 @@ table shows the median of the rounds. Scores, grids, logging and files aren't pa
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from gan_experiments import runtime as machine
 from gan_experiments.analysis.tables import markdown, number
 from gan_experiments.assembly import build_game, build_trainer
 from gan_experiments.config import build, conf_dir, register
+from gan_experiments.console import Parser, run_command
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.runtime import Runtime
@@ -145,7 +144,7 @@ def table(speeds: Mapping[str, Sequence[float]], chosen: Mapping[str, str]) -> s
 
 def main() -> None:
     """Measure all variants and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each setting (%(default)s)")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a turn (%(default)s)")
     arguments, overrides = parser.parse_known_args()
@@ -156,7 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"speed: {error}")
+    run_command(main)

@@ -11,7 +11,6 @@ both are scored, and the better counts.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_experiments import runtime as machine
+from gan_experiments.console import Parser, run_command
 from gan_experiments.data.base import Dataset, to_unit
 from gan_experiments.data.mnist import fashion10k
 from gan_experiments.errors import UserError
@@ -168,7 +168,7 @@ def score(trained: Trained, evaluator: Evaluator, runtime: Runtime, batch_size: 
 
 def main() -> None:
     """Train, score, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("--seconds", type=float, required=True, help="of training, by the wall clock")
     parser.add_argument("--seed", type=int, default=0, help="of weights, data order and latents (%(default)s)")
     parser.add_argument("--samples", type=int, default=10_000, help="generated for the scores (%(default)s)")
@@ -188,7 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"tutorial: {error}")
+    run_command(main)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gan_experiments.errors import UserError
+from gan_experiments.logging.atomic import write_atomic
 
 INTERRUPTED, UNREAD = 130, 141
 """A shell's exit codes for SIGINT and SIGPIPE."""
@@ -28,9 +29,9 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog.split()[0]}: {' '.join(message.split())} (--help lists all options)\n")
 
 
-def run_command(main: Callable[[], int | None]) -> NoReturn:
-    """Run a script's `main` and end the process: with its exit code, 1 after an error of the user's, 130 after Ctrl-C,
-    141 where the reader of a pipe has gone."""
+def run_command(main: Callable[[], int | None], interrupted: str = "interrupted") -> NoReturn:
+    """Run a script's `main` and end the process: with its exit code, 1 after an error of the user's, 130 after Ctrl-C
+    (when it says `interrupted`), 141 where the reader of a pipe has gone."""
     name = Path(sys.argv[0]).name
     try:
         code = exit_code(main)
@@ -38,7 +39,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     except UserError as error:
         code = complain(f"{name}: {error}")
     except KeyboardInterrupt:
-        complain(f"{name}: interrupted")
+        complain(f"{name}: {interrupted}")
         code = INTERRUPTED
     except BrokenPipeError:
         if not unread():
@@ -122,3 +123,12 @@ def check_folder(path: Path | None, option: str, file: Path | None = None) -> No
             pass
     except OSError as error:
         raise UserError(f"{option} {given}: can't be written ({error.strerror}); give another place") from error
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a text to a file, whole or not at all, with the folders above it; UserError where that can't be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    write_atomic(path, text)

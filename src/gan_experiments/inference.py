@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,14 @@ class TrainedGenerator:
 
     def sample(self, n: int, seed: int = 0, batch_size: int = 250, label: int | None = None) -> Tensor:
         """`n` samples on the CPU, all of class number `label` if given; the first ones are the same whatever `n` is."""
+        return torch.cat(list(self.batches(n, seed, batch_size, label)))
+
+    def batches(self, n: int, seed: int = 0, batch_size: int = 250, label: int | None = None) -> Iterator[Tensor]:
+        """What `sample` gives, a batch at a time."""
         classes = None if label is None else torch.full((batch_size,), label)
-        batches = [
-            self.draw(batch_size, seeding.generator(seed, "sample", place), classes).samples.cpu()
-            for place in range(-(-n // batch_size))
-        ]
-        return torch.cat(batches)[:n]
+        for place in range(-(-n // batch_size)):
+            samples = self.draw(batch_size, seeding.generator(seed, "sample", place), classes).samples.cpu()
+            yield samples[: n - place * batch_size]
 
 
 def load_generator(directory: Path, raw: bool = False, state: Path | None = None) -> TrainedGenerator:

@@ -14,6 +14,9 @@ from torch.nn.functional import pad
 from gan_experiments.data.base import to_bytes
 from gan_experiments.logging.atomic import write_atomic
 
+SHEET, TILE = 800, 128
+"""Pixels from which sheets are wide enough to look at, and tiles large enough."""
+
 DATA_COLOUR, SAMPLE_COLOUR = (190, 190, 190), (200, 30, 30)
 
 
@@ -26,6 +29,18 @@ def grid(images: Tensor, columns: int | None = None) -> NDArray[np.uint8]:
     if images.shape[1] == 1:
         sheet = sheet[:1]
     return np.ascontiguousarray(sheet.permute(1, 2, 0).numpy())
+
+
+def readable(pixels: NDArray[np.uint8], tile: int) -> NDArray[np.uint8]:
+    """A sheet (height, width, c) of tiles that many pixels wide, each pixel as a square so large that the sheet is at
+    least SHEET wide; as it is with tiles of TILE or more."""
+    factor = 1 if tile >= TILE else max(1, -(-SHEET // pixels.shape[1]))
+    return np.ascontiguousarray(pixels.repeat(factor, 0).repeat(factor, 1))
+
+
+def save_sheet(path: Path, pixels: NDArray[np.uint8], tile: int) -> None:
+    """Write a sheet of tiles that many pixels wide as a PNG file, large enough to look at."""
+    save_png(path, readable(pixels, tile))
 
 
 def scatter(samples: Tensor, reals: Tensor, side: int = 512) -> NDArray[np.uint8]:

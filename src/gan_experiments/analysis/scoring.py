@@ -11,7 +11,6 @@ from typing import Any, cast, final
 
 from omegaconf import OmegaConf
 from torch import Tensor
-from tqdm import tqdm
 
 from gan_experiments import runtime as machine
 from gan_experiments.analysis.choices import Choice
@@ -23,6 +22,7 @@ from gan_experiments.data.base import Dataset
 from gan_experiments.data.natural import readable
 from gan_experiments.errors import UserError
 from gan_experiments.inference import load_generator
+from gan_experiments.logging.progress import stages
 from gan_experiments.logging.status import State, read_status
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.score import Score
@@ -206,20 +206,10 @@ def cache_of(settings: Config) -> Path:
 
 @contextmanager
 def reporting(evaluator: Evaluator) -> Iterator[None]:
-    """A line on the terminal that says how far an evaluation is."""
-    bar, current = tqdm(disable=None, leave=False), ""
-
-    def tell(what: str, done: int, total: int) -> None:
-        nonlocal current
-        if what != current:
-            current = what
-            bar.reset(total)
-            bar.set_description(what, refresh=False)
-        bar.update(done - bar.n)
-
-    former, evaluator.progress = evaluator.progress, tell
-    try:
-        yield
-    finally:
-        evaluator.progress = former
-        bar.close()
+    """A line that says how far an evaluation is."""
+    with stages() as tell:
+        former, evaluator.progress = evaluator.progress, tell
+        try:
+            yield
+        finally:
+            evaluator.progress = former

@@ -9,17 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_experiments.ticks import even_ticks, log_ticks, plain
+
 WIDTH, HEIGHT = 640, 400
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 34, 44
+LEFT, RIGHT, TOP, BOTTOM = 80, 16, 34, 44
 COLOURS = ((60, 60, 60), (200, 30, 30), (30, 90, 190), (30, 140, 60))
 INK, FAINT = (0, 0, 0), (225, 225, 225)
 
 
 def line_chart(title: str, x_label: str, x: Sequence[float], curves: Mapping[str, Sequence[float]]) -> Tensor:
-    """Curves over common abscissas as a picture, uint8 (3, 400, 640), with axes, a grid and a legend."""
+    """Curves of positive values over common abscissas as a picture, uint8 (3, 400, 640), with axes, a grid and a
+    legend; the vertical axis is logarithmic."""
     from PIL import Image, ImageDraw, ImageFont
 
-    values = [value for curve in curves.values() for value in curve]
+    values = [math.log10(value) for curve in curves.values() for value in curve]
     (x0, x1), (y0, y1) = (min(x), max(x)), (min(values), max(values))
     image = Image.new("RGB", (WIDTH, HEIGHT), (255, 255, 255))
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(13)
@@ -28,30 +31,21 @@ def line_chart(title: str, x_label: str, x: Sequence[float], curves: Mapping[str
         right = LEFT + (across - x0) / ((x1 - x0) or 1) * (WIDTH - LEFT - RIGHT)
         return right, HEIGHT - BOTTOM - (up - y0) / ((y1 - y0) or 1) * (HEIGHT - TOP - BOTTOM)
 
-    for tick in ticks(x0, x1):
+    for tick in even_ticks(x0, x1):
         right, _ = place(tick, y0)
         pen.line((right, TOP, right, HEIGHT - BOTTOM), FAINT)
         pen.text((right, HEIGHT - BOTTOM + 6), f"{tick:g}", INK, font, anchor="mt")
-    for tick in ticks(y0, y1):
-        _, down = place(x0, tick)
+    for tick in log_ticks(10**y0, 10**y1):
+        _, down = place(x0, math.log10(tick))
         pen.line((LEFT, down, WIDTH - RIGHT, down), FAINT)
-        pen.text((LEFT - 8, down), f"{tick:g}", INK, font, anchor="rm")
+        pen.text((LEFT - 8, down), plain(tick), INK, font, anchor="rm")
     pen.rectangle((LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM), outline=INK)
     pen.text((LEFT, TOP - 8), title, INK, font, anchor="ls")
     pen.text(((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8), x_label, INK, font, anchor="ms")
     for row, (name, curve) in enumerate(curves.items()):
         colour, down = COLOURS[row % len(COLOURS)], TOP + 16 + 18 * row
-        pen.line([place(*point) for point in zip(x, curve, strict=True)], colour, 2, joint="curve")
+        points = [place(across, math.log10(value)) for across, value in zip(x, curve, strict=True)]
+        pen.line(points, colour, 2, joint="curve")
         pen.line((WIDTH - 150, down, WIDTH - 122, down), colour, 3)
         pen.text((WIDTH - 114, down), name, INK, font, anchor="lm")
     return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """Four to ten round numbers from low to high; one where both are equal."""
-    if high <= low:
-        return [low]
-    rough = (high - low) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    return [round(k * step, 12) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,7 +52,15 @@ def shrink(images: Tensor) -> Tensor:
     return images if images.shape[-2:] == (SIDE, SIDE) else F.interpolate(images, (SIDE, SIDE), mode="area")
 
 
-def train_classifier(images: Tensor, labels: Tensor, classes: int, *, steps: int, seed: int) -> Classifier:
+def train_classifier(
+    images: Tensor,
+    labels: Tensor,
+    classes: int,
+    *,
+    steps: int,
+    seed: int,
+    tell: Callable[[str, int, int], None] = lambda *_: None,
+) -> Classifier:
     """A classifier trained with cross-entropy on uint8 images (n, c, h, w) and labels (n,), in evaluation mode.
 
     AdamW with one cycle of the learning rate. Repeatable on one machine; the caller's random state is left as it was.
@@ -62,7 +72,7 @@ def train_classifier(images: Tensor, labels: Tensor, classes: int, *, steps: int
         optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
         lr = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps + 1)
         order = torch.empty(0, dtype=torch.long)
-        for _ in range(steps):
+        for step in range(steps):
             if len(order) < batch:
                 order = torch.randperm(len(images))
             chosen, order = order[:batch], order[batch:]
@@ -71,6 +81,7 @@ def train_classifier(images: Tensor, labels: Tensor, classes: int, *, steps: int
             torch.autograd.backward(loss)
             optimizer.step()
             lr.step()
+            tell("training the classifier", step + 1, steps)
     return net.eval()
 
 

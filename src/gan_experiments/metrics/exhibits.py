@@ -11,7 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from gan_experiments.data.base import to_unit
 from gan_experiments.metrics.base import Accumulator, joined, known
 from gan_experiments.metrics.extractors import Features
-from gan_experiments.pictures import grid
+from gan_experiments.pictures import grid, readable
 
 CHANNELS = (1, 3)
 """Numbers of channels that can be drawn."""
@@ -60,5 +60,5 @@ def shrink(images: Tensor, side: int) -> Tensor:
 
 
 def sheet(images: Tensor, columns: int) -> Tensor:
-    """uint8 images (n, c, h, w) of 1 or 3 channels side by side in `columns`: uint8 (c, height, width)."""
-    return torch.from_numpy(grid(to_unit(images), columns)).permute(2, 0, 1).contiguous()
+    """uint8 images (n, c, h, w) of 1 or 3 channels side by side in `columns`, enlarged: uint8 (c, height, width)."""
+    return torch.from_numpy(readable(grid(to_unit(images), columns), images.shape[-1])).permute(2, 0, 1).contiguous()

@@ -127,11 +127,11 @@ class Spectra(QualityMetric[Rows]):
         )  # fmt: skip
 
     def pictures(self) -> dict[str, Tensor]:
-        """Both mean spectra, log10 of power over frequency."""
+        """Both mean spectra, power over frequency."""
         if not self.curves:
             return {}
-        lines = {side: [math.log10(power + ROUNDING) for power in mean[1:]] for side, mean in self.curves.items()}
-        title = "log10 of mean power (values 0 to 255)"
+        lines = {side: [power + ROUNDING for power in mean[1:]] for side, mean in self.curves.items()}
+        title = "mean power (of values 0 to 255, log scale)"
         return {"spectra": line_chart(title, "frequency in cycles a pixel", self.frequencies[1:], lines)}
 
 

@@ -14,7 +14,7 @@ from gan_experiments.data.base import Split
 from gan_experiments.games.traversal import sheets
 from gan_experiments.logging.logger import Logger
 from gan_experiments.observers.ema import Ema
-from gan_experiments.pictures import grid, save_png, scatter
+from gan_experiments.pictures import grid, readable, save_png, scatter
 from gan_experiments.sampling import by_class, draw
 from gan_experiments.trainer import Observer, Trainer
 
@@ -40,13 +40,14 @@ class SampleGrids(Observer):
             codes = sheets(trainer.game, COLUMNS, seeding.generator(self.seed, "traversals"), trainer.runtime)
         save_png(self.folder / f"images-{trainer.images:09d}.png", pixels)
         self.logger.log_images("samples", pixels, trainer.images, f"{trainer.images:,} images, averaged weights")
-        for name, sheet in codes.items():
+        for name, small in codes.items():
+            sheet = readable(small, trainer.game.spec.shape[-1])
             save_png(self.folder / f"{name}-{trainer.images:09d}.png", sheet)
             self.logger.log_images(f"pictures/{name}", sheet, trainer.images, f"{trainer.images:,} images")
 
     def picture(self, samples: Tensor) -> NDArray[np.uint8]:
         """Images as a grid; points as a map with the data beneath."""
         if samples.ndim == 4:
-            return grid(samples)
+            return readable(grid(samples), samples.shape[-1])
         reals = self.reals.take(torch.arange(min(len(self.reals), 10 * len(samples)))).samples
         return scatter(samples, reals)
