@@ -21,8 +21,8 @@ import atexit, gc, json, os, runpy, sys, traceback
 import gan_experiments.experiment
 
 def child(command):
-    for number, path, how in ((0, os.devnull, os.O_RDONLY), (1, command["out"], os.O_WRONLY | os.O_CREAT),
-                              (2, command["err"], os.O_WRONLY | os.O_CREAT)):
+    for number, path, how in ((0, os.devnull, os.O_RDONLY), (1, command["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+                              (2, command["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
         os.dup2(os.open(path, how), number)
     os.makedirs(command["cwd"], exist_ok=True)
     os.chdir(command["cwd"])

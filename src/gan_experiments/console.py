@@ -26,7 +26,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2 and one line."""
-        self.exit(2, f"{self.prog.split()[0]}: {' '.join(message.split())} (--help lists all options)\n")
+        self.exit(2, f"{self.prog.split()[0]}: {' '.join(message.split())}\n")
 
 
 def run_command(main: Callable[[], int | None], interrupted: str = "interrupted") -> NoReturn:
