@@ -116,6 +116,17 @@ def test_the_line_follows_the_window() -> None:
     assert len(lines[-1].rstrip()) < 40 and " 30%" in lines[-1]
 
 
+def test_evaluations_do_not_slow_the_rate_that_is_shown() -> None:
+    terminal = PseudoTerminal(100)
+    progress = Progress(1000, stream=terminal.stream)
+    progress.start()
+    progress.show({"generator": 0.5}, rate=4321.0)
+    progress.update(500)
+    progress._bar.refresh()  # type: ignore[union-attr]
+    progress.close()
+    assert ", 4,321 images/s, " in drawn(terminal.read())[-1]
+
+
 def test_a_terminal_without_a_size_is_as_wide_as_usual() -> None:
     terminal = PseudoTerminal(0)
     progress = Progress(1000, stream=terminal.stream)

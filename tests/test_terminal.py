@@ -43,10 +43,10 @@ def test_scores_are_a_table_with_floors_and_bests() -> None:
     assert bests == {"fid": Best(33.8, 20_000), "kid": Best(0.0212, 40_000), "inception_score": Best(5.12345, 40_000)}
     assert score_table(RECORDS, bests, 40_000, 100).splitlines() == [
         "scores at 40,000 images: 10,000 samples beside 2,000 held-out real ones",
-        "                   value   better  held-out real  95 % interval  best so far",
-        "  fid              34.21   lower   5.212          33.9 to 34.6   33.8 at 20,000",
-        "  kid              0.0212  lower   0.00031        -              now",
-        "  inception_score  5.123   higher  8.3            -              now",
+        "                   value   better  real data  95 % interval  best",
+        "  fid              34.21   lower   5.212      33.9 to 34.6   33.8 at 20,000",
+        "  kid              0.0212  lower   0.00031    -              now",
+        "  inception_score  5.123   higher  8.3        -              now",
     ]
 
 

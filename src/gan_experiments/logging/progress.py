@@ -44,6 +44,7 @@ class Progress:
         self._started = self._shown = clock()
         self._losses: dict[str, float] = {}
         self._score: tuple[str, float] | None = None
+        self._rate: float | None = None
         self._closing = ExitStack()
         self._bar: tqdm[Any] | None = None
 
@@ -64,9 +65,13 @@ class Progress:
         elif self._clock() - self._shown >= self._interval:
             self._write_line()
 
-    def show(self, losses: Mapping[str, float], scores: Mapping[str, float] | None = None) -> None:
-        """Show these numbers from now on; names not given keep their last number."""
+    def show(
+        self, losses: Mapping[str, float], scores: Mapping[str, float] | None = None, rate: float | None = None
+    ) -> None:
+        """Show these numbers from now on; names not given keep their last number. `rate` is that of training alone,
+        which the live line shows once it is known: its own falls with every evaluation."""
         self._losses.update(losses)
+        self._rate = self._rate if rate is None else rate
         if scores:
             wanted = self._objective
             name = wanted if wanted is not None and wanted in scores else next(iter(scores))
@@ -88,6 +93,11 @@ class Progress:
         return Moment(
             self.images, self.total_images, self._unit, rate, left, self._losses, self._score, self._label
         )  # fmt: skip
+
+    @property
+    def rate(self) -> float | None:
+        """The rate of training alone, if it has been told."""
+        return self._rate
 
     def stream(self) -> TextIO:
         """Where the line goes."""
@@ -117,7 +127,7 @@ class LiveLine(tqdm):  # type: ignore[type-arg]
     def __str__(self) -> str:
         """The line for the terminal as wide as it is now."""
         facts = self.format_dict
-        moment = self.progress.moment(facts["rate"] or self.overall(facts))
+        moment = self.progress.moment(self.progress.rate or facts["rate"] or self.overall(facts))
         columns = facts["ncols"] or 0  # 0 or less of a terminal that doesn't know
         return moment.fitted((columns if columns > 1 else WIDTH) - 1)
 

@@ -57,13 +57,13 @@ def score_table(records: ScoreRecords, bests: Mapping[str, Best], images: int, w
         "": [f"  {name}" for name in records],
         "value": [spell(record.get("value")) + number_of(record, "n_fake", samples) for record in records.values()],
         "better": ["higher" if record.get("higher_is_better") else "lower" for record in records.values()],
-        "held-out real": [spell_real(record, floors) for record in records.values()],
+        "real data": [spell_real(record, floors) for record in records.values()],
         "95 % interval": [spell_interval(record.get("interval")) for record in records.values()],
-        "best so far": [spell_best(bests.get(name), images) for name in records],
+        "best": [spell_best(bests.get(name), images) for name in records],
     }
     if not any(record.get("interval") for record in records.values()):
         del columns["95 % interval"]
-    for name in ("95 % interval", "best so far", "better"):
+    for name in ("95 % interval", "best", "better"):
         if sum(size(name, cells) + 2 for name, cells in columns.items()) - 2 > width:
             columns.pop(name, None)
     counts = [f"{samples:,} samples"] if samples else []

@@ -47,4 +47,5 @@ class Recorder(Observer):
         self.logger.log(values, trainer.images)
         self.status.update(images=trainer.images, step=trainer.step_count)
         names = {f"{player.name}/{player.terms[0].name}": player.name for player in trainer.players}
-        self.progress.show({short: values[name] for name, short in names.items() if name in values})
+        losses = {short: values[name] for name, short in names.items() if name in values}
+        self.progress.show(losses, rate=values["progress/images_per_second"])
