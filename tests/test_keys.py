@@ -27,6 +27,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "scores": (*TINY, "metric=[modes,fid]", "evaluation.raw=true"),
     "augmented": (*SHORT, *WIDTHS, "trick=ada", "regularizer=[none]"),
     "bottleneck": (*SHORT, *WIDTHS, "regularizer=variational_bottleneck"),
+    "mismatched": (*SHORT, *WIDTHS, "conditioning=[one_hot,projection]", "trick=mismatched", "regularizer=[none]"),
     "codes": ("experiment=infogan", *SHORT),
     "grown": ("experiment=progan", *SHORT),
     "paths": (
@@ -94,6 +95,6 @@ def test_every_key_says_its_meaning_and_its_place() -> None:
     for key in KEYS:
         assert key.meaning and key.better in ("", "higher", "lower") and key.panel in Panel
         assert set(re.findall(r"<(\w+)>", key.name)) <= {
-            "player", "term", "score", "picture", "side", "figure", "symptom", "trick", "layer", "place",
+            "player", "term", "pair", "score", "picture", "side", "figure", "symptom", "trick", "layer", "place",
         }  # fmt: skip
     assert all(f"| `{key.name}` | {key.meaning} |" in table() for key in KEYS)

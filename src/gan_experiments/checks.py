@@ -25,6 +25,12 @@ def check_needs(game: Game, terms: Iterable[Term]) -> None:
                 f"{type(game).__name__} does not deal with these networks and data; it deals "
                 f"{', '.join(sorted(game.deals()))}{'; ' + term.remedy if term.remedy else ''}"
             )
+        several = sorted({*term.needs, *term.watches} & game.round_type.names_of_parts)
+        if several and not term.of_each_discriminator:
+            raise UserError(
+                f"{what} speaks of one discriminator's {', '.join(several)}, and {type(game).__name__} has "
+                f"{len(game.compared)}: {', '.join(game.compared)}; leave the term out"
+            )
         term.check(game)
 
 

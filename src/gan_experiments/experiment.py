@@ -96,6 +96,7 @@ def train(settings: Config, home: RunDirectory, again: str) -> float | None:
     with machine.applied(runtime):
         logger = cast(Logger, build(settings.logger, "logger"))
         game = build_game(settings, dataset.spec)
+        game.give(dataset.held_out)
         runtime.place(game)
         trainer, ema = build_trainer(settings, game, dataset.to(runtime.device), runtime)
         evaluator = build_evaluator(settings, dataset, runtime, game.labelled)

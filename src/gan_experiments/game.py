@@ -6,7 +6,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gan_experiments import seeding
 from gan_experiments.curves import Curve, within
-from gan_experiments.data.base import Batch, Spec
+from gan_experiments.data.base import Batch, Spec, Split
 from gan_experiments.errors import UserError
 from gan_experiments.networks.informed import Timed
 from gan_experiments.trick import Factory, Report, Trick
@@ -81,10 +81,19 @@ class Deal:
         return seeding.generator(self.seed, name, device=self.device)
 
 
+class Comparison(NamedTuple):
+    """A round of one discriminator, whose real and generated samples a loss compares, and its weight in the loss."""
+
+    round: Any
+    weight: float = 1.0
+
+
 class Round(ABC):
     """What one update may look at: latents drawn at the deal, and tensors derived from them when first asked for."""
 
     names: ClassVar[frozenset[str]] = frozenset({"batch", "labels"})
+    names_of_parts: ClassVar[frozenset[str]] = frozenset()
+    """Names that only the rounds of each of several discriminators know."""
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -93,8 +102,10 @@ class Round(ABC):
 
     def __init__(self, deal: Deal) -> None:
         self.deal = deal
+        self.pair = ""
         self.opposition: dict[str, Tensor] | None = None
         self.lent: dict[str, Tensor] = {}
+        self.notes: dict[str, Tensor] = {}
         self._slopes: dict[str, Tensor] = {}
 
     @dealt
@@ -107,6 +118,11 @@ class Round(ABC):
         """Labels (n,) of the real samples."""
         batch: Batch = self.batch
         return batch.labels
+
+    def real_samples(self) -> Tensor:
+        """The data's samples (n, ...), before tricks."""
+        samples: Tensor = self.batch.samples
+        return samples
 
     @abstractmethod
     def judge(self, samples: Tensor, name: str, classes: Tensor | None = None) -> Verdict:
@@ -131,6 +147,14 @@ class Round(ABC):
     def weights(self, player: str) -> dict[str, Tensor]:
         """The weights of `player` in this round, by name."""
 
+    def parts(self) -> Sequence[Round]:
+        """The rounds of each discriminator, where there are several; itself where there is one."""
+        return (self,)
+
+    def comparisons(self, player: str) -> Mapping[str, Comparison]:
+        """What the adversarial loss of `player` weighs, by name; one comparison is as a rule without a name."""
+        return {"": Comparison(self)}
+
     def contest(self, player: str) -> Any:
         """What the adversarial loss of `player` compares: the verdicts `real` and `fake`."""
         return self
@@ -144,7 +168,7 @@ class Round(ABC):
         other.__dict__ = {
             name: value for name, value in self.__dict__.items() if not isinstance(getattr(type(self), name, 0), judged)
         }
-        other.opposition, other.lent, other._slopes = weights, lent or {}, {}
+        other.opposition, other.lent, other._slopes, other.notes = weights, lent or {}, {}, {}
         return other
 
     @abstractmethod
@@ -184,18 +208,35 @@ class Game(nn.Module, ABC):
     """One family of GAN: owns the networks, deals rounds, and samples."""
 
     round_type: ClassVar[type[Round]]
+    compared: Mapping[str, float] = MappingProxyType({"": 1.0})
+    """Names of the comparisons that its rounds hold, one a discriminator, with their weights in the loss."""
+    given: ClassVar[tuple[str, ...]] = ()
+    """Fields of the data that its generator is given, beside or in place of noise."""
     fitting_loss: ClassVar[str] = "nonsaturating"
     """An option of the group `loss` for this family."""
 
     def __init__(self, spec: Spec, tricks: Sequence[Trick] = ()) -> None:
         super().__init__()
         self.spec = spec
+        self._giving: Split | None = None
+        lacking = [name for name in self.given if name not in spec.fields]
+        if lacking:
+            raise UserError(
+                f"{type(self).__name__} is given {', '.join(lacking)}, and the data have {', '.join(spec.fields)}; "
+                "choose a data set with these fields"
+            )
         ranked = sorted(tricks, key=lambda trick: trick.rank)
         self.tricks: dict[str, Trick] = {trick.name: trick for trick in ranked}
         self.trick_states = nn.ModuleDict(self.tricks)
         for trick in tricks:
             trick.bind(spec)
+            for pair in self.compared:
+                trick.bind_pair(pair, self.compared_spec(pair))
         self.pack = math.prod(trick.pack for trick in tricks)
+
+    def compared_spec(self, pair: str) -> Spec:
+        """What the samples of the comparison called `pair` are; the data's, unless several kinds are compared."""
+        return self.spec
 
     @property
     def spec_size(self) -> int:
@@ -226,8 +267,27 @@ class Game(nn.Module, ABC):
         """Whether its samples are of classes that were asked for."""
         return False
 
+    def give(self, split: Split) -> None:
+        """Take the split from which samples outside training are given what the generator needs: held-out data."""
+        self._giving = split
+
+    def given_batch(self, n: int, generator: torch.Generator) -> Batch:
+        """`n` rows of the split that was given, picked with `generator`; UserError where none was."""
+        if self._giving is None:
+            raise UserError(f"{type(self).__name__} needs data to give its generator; none were set")
+        rows = torch.randint(len(self._giving), (n,), generator=generator, device=generator.device).cpu()
+        batch = self._giving.take(rows)
+        others = dict(batch.others)
+        for name, split in self._giving.streams.items():
+            rows = torch.randint(len(split), (n,), generator=generator, device=generator.device).cpu()
+            others |= split.take(rows).under(name)
+        return replace(batch, others=others)
+
     def ask(self, n: int, generator: torch.Generator) -> Tensor | None:
-        """`n` classes (n,) to ask samples of, as frequent as in the data, drawn with `generator`; None without."""
+        """What `n` samples are asked for, (n, ...), drawn with `generator`: classes (n,) as frequent as in the data, in
+        a labelled game; the field that it is `given`; None for neither."""
+        if self.given:
+            return self.given_batch(n, generator)[self.given[0]]
         if not self.labelled:
             return None
         device, classes = generator.device, len(self.spec.classes)
@@ -261,6 +321,8 @@ class Term(ABC):
     name: str = ""
     needs: tuple[str, ...] = ()
     remedy: str = ""
+    of_each_discriminator: ClassVar[bool] = False
+    """Whether it is the sum of its values for each discriminator's round, in games of several."""
     acts_on: tuple[str, ...] = ()
     """The players it is for; none named: any."""
     smallest_batch: ClassVar[int] = 1
@@ -281,6 +343,13 @@ class Term(ABC):
     @abstractmethod
     def __call__(self, round: Round) -> Tensor:
         """The unweighted value, a scalar."""
+
+    def value(self, round: Round) -> Tensor:
+        """The unweighted value in games of one or several discriminators, a scalar."""
+        if not self.of_each_discriminator:
+            return self(round)
+        values = [self(part) for part in round.parts()]
+        return values[0] if len(values) == 1 else torch.stack(values).sum()
 
     def check(self, game: Game) -> None:  # noqa: B027
         """Raise a UserError, naming this term and what would fit, when it can't apply to this game."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
@@ -16,7 +16,8 @@ from gan_experiments import checkpoint, seeding
 from gan_experiments import runtime as machine
 from gan_experiments.assembly import build_game
 from gan_experiments.checkpoint import Checkpoints
-from gan_experiments.data.base import Batch, Spec
+from gan_experiments.config import build
+from gan_experiments.data.base import Batch, Dataset, Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game
 from gan_experiments.observers.ema import Ema
@@ -70,7 +71,7 @@ def load_generator(directory: Path, raw: bool = False, state: Path | None = None
         raise UserError(f"{directory}: no generator.pt; give a run directory of gan-train that has saved a checkpoint")
     saved = checkpoint.load(path, "generator")
     settings = typed(OmegaConf.create(json.loads(saved["config"])))
-    game = build_game(settings, Spec(tuple(saved["shape"]), tuple(saved["classes"]), tuple(saved["frequencies"])))
+    game = build_game(settings, Spec.from_record(saved))
     if raw or state is not None:
         saved = load_state(directory, state)
         game.load_state_dict(saved["state"]["game"])
@@ -79,6 +80,8 @@ def load_generator(directory: Path, raw: bool = False, state: Path | None = None
     else:
         for module, weights in zip(game.sides["generator"], saved["generator"], strict=True):
             module.load_state_dict(weights)
+    if game.given:
+        game.give(cast(Dataset, build(settings.dataset, "dataset")).held_out)
     runtime = machine.choose(settings.runtime, game.spec.is_image)
     runtime.place(game)
     game.requires_grad_(False)

@@ -38,7 +38,8 @@ def draw(
     classes = None if classes is None else classes.to(runtime.device)
     latents = truncation.latents(latents, generator).to(runtime.device)
     with evaluating(game), runtime.autocast():
-        return Batch(truncation.sample(game, latents, classes).float(), classes)
+        samples = truncation.sample(game, latents, classes).float()
+    return Batch(samples, classes if game.labelled else None)
 
 
 def alike(

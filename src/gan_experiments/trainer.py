@@ -84,6 +84,8 @@ class Trainer:
         self.batch_size, self.total_steps, self.seed = batch_size, steps, seed
         self.observers, self.flip = list(observers), flip
         self.samplers = {player.name: Sampler(len(data), batch_size, seed, player.name) for player in players}
+        for name, split in data.streams.items():
+            self.samplers |= {f"{p.name}/{name}": Sampler(len(split), batch_size, seed, p.name, name) for p in players}
         self.scalers = {player.name: runtime.scaler() for player in players}
         self.images_per_step = batch_size * counted(game, players).moves
         self.total = steps * self.images_per_step
@@ -193,7 +195,8 @@ class Trainer:
             watches |= trick.watches(self.sides, player.name)
         sampler = self.samplers[player.name]
         flips = sampler.flips(place) if self.flip else None
-        return self.deal_from(self.data, sampler.indices(place), seed, watches, flips, player.name, number)
+        streams = {name: (self.samplers[f"{player.name}/{name}"], place) for name in self.data.streams}
+        return self.deal_from(self.data, sampler.indices(place), seed, watches, flips, player.name, number, streams)
 
     def deal_from(
         self,
@@ -204,13 +207,23 @@ class Trainer:
         flips: Tensor | None = None,
         player: str = "",
         update: int = 0,
+        streams: Mapping[str, tuple[Sampler, int]] | None = None,
     ) -> Round:
-        """A round on the samples of `data` at `indices` (n,), with latents drawn from `seed`, for `player`."""
+        """A round on the samples of `data` at `indices` (n,), with latents drawn from `seed`, for `player`.
+
+        `streams` gives the order and place of each of the data's streams; without, they are entered at random.
+        """
         seed_networks(seed, self.runtime.device)
 
         def fetch() -> Batch:
-            samples, labels = data.take(indices, flips)
-            return Batch(self.runtime.layout(samples), None if labels is None else labels.to(self.runtime.device))
+            batch = data.take(indices, flips)
+            others = dict(batch.others)
+            for name, split in data.streams.items():
+                order, at = (streams or {}).get(name, (Sampler(len(split), len(indices), seed, name), 0))
+                others |= split.take(order.indices(at), order.flips(at) if self.flip else None).under(name)
+            labels = None if batch.labels is None else batch.labels.to(self.runtime.device)
+            moved = {name: self.runtime.layout(tensor) for name, tensor in others.items()}
+            return Batch(self.runtime.layout(batch.samples), labels, moved)
 
         exact = self.runtime.reduced and self.runtime.full_precision_slopes
         place = (player, self.images, self.total, update)
@@ -222,9 +235,9 @@ class Trainer:
         for term in terms:
             if term.logged_only:
                 with buffers_kept(self.game):
-                    self.meter.add(f"{player.name}/{term.name}", term(round), self.step_count)
+                    self.meter.add(f"{player.name}/{term.name}", term.value(round), self.step_count)
                 continue
-            value = term(round).float()
+            value = term.value(round).float()
             total = total + term.weight(self.images, self.total) * term.every * value
             self.meter.add(f"{player.name}/{term.name}", value, self.step_count)
         return total

@@ -36,6 +36,9 @@ class Trick(nn.Module):
     def bind(self, spec: Spec) -> None:
         """Make what is kept as long as the game, for data of this kind."""
 
+    def bind_pair(self, pair: str, spec: Spec) -> None:
+        """Make what is kept for one of the game's comparisons, whose samples are of this kind."""
+
     def network(self, player: str, make: Factory) -> Factory:
         """How the network of `player`, one of `players`, is made; UserError when it can't be altered so."""
         return make
@@ -57,6 +60,10 @@ class Trick(nn.Module):
     def view(self, round: Round, name: str, samples: Tensor) -> Tensor:
         """What the discriminator is shown of `samples` (n, ...), the round's set called `name`; differentiable."""
         return samples
+
+    def comparisons(self, player: str, round: Round, found: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The comparisons that the adversarial loss of `player` weighs, given what they would be."""
+        return found
 
     def contest(self, player: str, contest: Any) -> Any:
         """What the adversarial loss of `player` compares: anything with the verdicts `real` and `fake`."""

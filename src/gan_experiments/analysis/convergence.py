@@ -49,7 +49,9 @@ class Objectives(nn.Module):
             weights = {
                 term: term.weight(trainer.images, trainer.total) for term in player.terms if not term.logged_only
             }
-            values[player.name] = torch.stack([weight * term(round).float() for term, weight in weights.items()]).sum()
+            values[player.name] = torch.stack(
+                [weight * term.value(round).float() for term, weight in weights.items()]
+            ).sum()
         return values
 
 

@@ -42,7 +42,7 @@ class LevelRound(NoiseRound):
     def __init__(self, family: LaplacianGame, level: Level, deal: Deal) -> None:
         def fetch() -> Batch:
             batch = deal.fetch()
-            return batch._replace(samples=level.shrunk(batch.samples))
+            return replace(batch, samples=level.shrunk(batch.samples))
 
         super().__init__(level, replace(deal, fetch=fetch))
         self.family, self.level = family, level

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
-from gan_experiments.game import Deal, Game, Round, Verdict, dealt, judged, widened
+from gan_experiments.game import Deal, Game, Verdict, dealt, widened
+from gan_experiments.games.compared import ComparedRound
 from gan_experiments.modules import evaluating
 from gan_experiments.networks.informed import informing, uses_classes
 from gan_experiments.trick import Factory, Trick
@@ -26,12 +26,13 @@ class Generator(Protocol):
         """Samples for latents."""
 
 
-class NoiseRound(Round):
+class NoiseRound(ComparedRound):
     """A batch of data and as many latents, with what the two networks make of them."""
 
+    game: NoiseGame
+
     def __init__(self, game: NoiseGame, deal: Deal) -> None:
-        super().__init__(deal)
-        self.game = game
+        super().__init__(game, deal, game.discriminator)
         self.z = game.latents(deal.batch_size, deal.random("z"))
         self.drawn = game.ask(deal.batch_size, deal.random("classes"))
 
@@ -50,69 +51,9 @@ class NoiseRound(Round):
         asked: Tensor | None = self.asked
         return asked if name == "fakes" else self.labels
 
-    @dealt
-    def reals(self) -> Tensor:
-        """Real samples (n, ...)."""
-        samples = self.batch.samples
-        for trick in self.game.tricks.values():
-            samples = trick.reals(self, samples)
-        return self.watched("reals", samples)
-
-    @dealt
-    def fakes(self) -> Tensor:
-        """Generated samples (n, ...)."""
-        samples = self.generate(self.z)
-        for trick in self.game.tricks.values():
-            samples = trick.fakes(self, samples)
-        return self.watched("fakes", samples)
-
-    @dealt
-    def interpolates(self) -> Tensor:
-        """Points between paired real and generated samples, one uniform share a verdict (Gulrajani et al. 2017)."""
-        n, pack = len(self.reals), self.game.pack
-        shares = torch.rand(n // pack, generator=self.deal.random("mix"), device=self.deal.device)
-        shares = shares.repeat_interleave(pack).view(n, *[1] * (self.reals.ndim - 1))
-        return self.watched("interpolates", torch.lerp(self.fakes, self.reals, shares))
-
-    @dealt
-    def perturbed(self) -> Tensor:
-        """Real samples moved by up to half the batch's standard deviation either way (Kodali et al. 2017, DRAGAN)."""
-        reals, random = self.reals, self.deal.random("perturb")
-        n = len(reals)
-        share = torch.rand(n, *[1] * (reals.ndim - 1), generator=random, device=self.deal.device)
-        noise = 2 * torch.rand(reals.shape, generator=random, device=self.deal.device) - 1
-        return self.watched("perturbed", reals + 0.5 * reals.detach().std(unbiased=False) * share * noise)
-
-    @judged
-    def real(self) -> Verdict:
-        """The discriminator on the real samples."""
-        return self.judge(self.reals, "reals")
-
-    @judged
-    def fake(self) -> Verdict:
-        """The discriminator on the generated samples."""
-        return self.judge(self.fakes, "fakes")
-
-    def judge(self, samples: Tensor, name: str, classes: Tensor | None = None) -> Verdict:
-        """The discriminator on any samples; logits in float32, since losses lose most to rounding."""
-        for trick in reversed(self.game.tricks.values()):
-            samples = trick.view(self, name, samples)
-        network = self.game.discriminator
-        if classes is None and self.game.judges_classes:
-            classes = self.classes_of(name)
-        with informing(network, classes):
-            if self.opposition is None:
-                verdict = network(samples)
-            else:
-                verdict = functional_call(network, {**self.lent, **self.opposition}, samples)
-        return cast(Verdict, verdict)._replace(logits=widened(verdict.logits))
-
-    def contest(self, player: str) -> Any:
-        """This round, as the tricks let the loss see it."""
-        contest: Any = self
-        for trick in self.game.tricks.values():
-            contest = trick.contest(player, contest)
-        return contest
+    def generated_samples(self) -> Tensor:
+        """Samples of the round's latents."""
+        return self.generate(self.z)
 
     def generate(self, latents: Tensor) -> Tensor:
         """The generator's samples, of the classes that this round asks for."""
@@ -122,24 +63,6 @@ class NoiseRound(Round):
         """Samples for latents drawn now, to stand in for the first real ones of this round, and of their classes."""
         classes = self.labels[:n] if self.game.labelled else None
         return self.game.sample(self.game.latents(n, random), classes)
-
-    def weights(self, player: str) -> dict[str, Tensor]:
-        """The player's parameters, or those of the discriminator that stands in."""
-        if player == "discriminator" and self.opposition is not None:
-            return self.opposition
-        (network,) = self.game.sides[player]
-        return dict(network.named_parameters())
-
-    def against(self, weights: dict[str, Tensor], lent: dict[str, Tensor] | None = None) -> Any:
-        """This round judged with these weights and buffers; the discriminator's own stay as they are."""
-        own = self.game.discriminator.named_buffers()
-        return super().against(weights, {name: buffer.clone() for name, buffer in own} if lent is None else lent)
-
-    def points(self, name: str) -> tuple[Tensor, Callable[[], Tensor]]:
-        """One of the sets reals, fakes, interpolates, perturbed, and the discriminator's logits there."""
-        samples: Tensor = getattr(self, name)
-        own: dict[str, Callable[[], Verdict]] = {"reals": lambda: self.real, "fakes": lambda: self.fake}
-        return samples, lambda: own.get(name, lambda: self.judge(samples, name))().logits
 
 
 WAYS = {

@@ -52,6 +52,7 @@ KEYS = (
     Key("samples", "grid of samples at fixed latents", Panel.SAMPLES),
     Key("pictures/<picture>", "pictures of metrics and traversals of codes", Panel.SAMPLES),
     Key("<player>/adversarial", "the loss of a player, unweighted", Panel.LOSSES),
+    Key("<player>/adversarial_<pair>", "the loss of one of several comparisons, before its weight", Panel.LOSSES),
     Key("<player>/<term>", "each other term of a player's objective, unweighted", Panel.LOSSES),
     Key("<player>/<term>_average_<side>", "average logits that `lecam` keeps, real and fake", Panel.LOSSES),
     Key("<player>/<term>_average", "average slope that `path_length` aims at", Panel.LOSSES),

@@ -11,12 +11,13 @@ import math
 from abc import abstractmethod
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
 from gan_experiments.curves import Curve
 from gan_experiments.errors import UserError
-from gan_experiments.game import Round, Verdict
+from gan_experiments.game import Game, Round, Verdict
 from gan_experiments.objectives.base import Objective, Share
 from gan_experiments.trick import Report
 
@@ -46,6 +47,8 @@ class Loss(Objective):
     needs: ClassVar[tuple[str, ...]] = ()
     remedy: ClassVar[str] = ""
     compares_batches: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
+    """Whether it keeps numbers that follow from the moves made."""
     boundary: float | None = 0.0
     """The logit of a discriminator that can't tell; None where logits have no such value."""
 
@@ -188,7 +191,9 @@ class Wasserstein(Loss):
 
 
 class Adversarial(Share):
-    """One player's half of an adversarial loss."""
+    """One player's half of an adversarial loss, over all comparisons of a round."""
+
+    of_each_discriminator = True
 
     def __init__(self, loss: Loss, player: str, weight: float | Curve = 1.0) -> None:
         super().__init__(loss, player, weight)
@@ -201,12 +206,35 @@ class Adversarial(Share):
         self.half = halves[player]
 
     def __call__(self, round: Round) -> Tensor:
-        """The loss's half on this round."""
-        return self.half(round.contest(self.player))
+        """The loss's half on this round: the weighted sum over its comparisons."""
+        found = round.comparisons(self.player)
+        values = {name: self.half(one.round.contest(self.player)) for name, one in found.items()}
+        if len(values) == 1:
+            (one,) = found.values()
+            (value,) = values.values()
+            return value if one.weight == 1 else one.weight * value
+        round.notes |= {f"{self.player}/{self.name}_{name}": value.detach() for name, value in values.items() if name}
+        return torch.stack([found[name].weight * value for name, value in values.items()]).sum()
+
+    def value(self, round: Round) -> Tensor:
+        """As the comparisons of a round of several discriminators say already."""
+        return self(round)
 
     def after_move(self, round: Round, report: Report) -> None:
-        """Let the loss learn from the move."""
-        self.loss.after_move(self.player, round.contest(self.player), report)
+        """Let the loss learn from the move; of several comparisons each is logged."""
+        for one in round.comparisons(self.player).values():
+            self.loss.after_move(self.player, one.round.contest(self.player), report)
+        for name, value in round.notes.items():
+            if name.startswith(f"{self.player}/{self.name}_"):
+                report(name, value)
+
+    def check(self, game: Game) -> None:
+        """A loss that learns from the moves of one discriminator can't be shared by several."""
+        if len(game.compared) > 1 and self.loss.learns:
+            raise UserError(
+                f"loss {type(self.loss).__name__} follows one discriminator, and {type(game).__name__} has "
+                f"{len(game.compared)}; set loss={game.fitting_loss}"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The loss's state, kept by the discriminator's half."""

@@ -44,6 +44,8 @@ class Consistency(Term):
     Raises UserError for samples that are no images.
     """
 
+    of_each_discriminator = True
+
     def __init__(
         self,
         at: str = "reals",

@@ -53,6 +53,8 @@ class BoundaryEquilibrium(Loss):
     remedy: ClassVar[str] = REMEDY
     boundary = None
 
+    learns = True
+
     def __init__(self, diversity: float = 0.5, rate: float = 0.001) -> None:
         if not 0 < diversity <= 1:
             raise UserError(f"BoundaryEquilibrium: diversity={diversity} must be above 0 and at most 1")

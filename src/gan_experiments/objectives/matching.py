@@ -29,6 +29,7 @@ class FeatureMatching(Term):
 
     needs = ("real", "fake")
     acts_on = ("generator",)
+    of_each_discriminator = True
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ class LogitDrift(Term):
     """<r^2>, with `fake` + <f^2>: keeps logits near 0 (Karras et al. 2018, progressive growing, appendix A.1)."""
 
     acts_on = ("discriminator",)
+    of_each_discriminator = True
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class Slope(Term):
     """A penalty on the slope of the discriminator."""
 
     acts_on = ("discriminator",)
+    of_each_discriminator = True
 
     def chosen(self, at: Sequence[str]) -> tuple[str, ...]:
         """The sets `at`; UserError unless they are different sets at which a slope can be taken."""

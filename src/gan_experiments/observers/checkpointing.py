@@ -44,7 +44,7 @@ class Checkpointing(Observer):
         }
         state = {"state": trainer.state_dict(), "records": self.home.records.position}
         self.home.checkpoints.save(trainer.step_count, facts | state)
-        spec = {name: list(value) for name, value in vars(trainer.game.spec).items()}
+        spec = trainer.game.spec.to_record()
         with self.ema.applied():
             weights = [module.state_dict() for module in trainer.game.sides["generator"]]
             checkpoint.save(self.home.generator, "generator", facts | spec | {"generator": weights, "weights": "ema"})

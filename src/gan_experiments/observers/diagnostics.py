@@ -93,12 +93,13 @@ class Diagnostics(Observer):
             round = trainer.deal_from(
                 trainer.data, self.indices(trainer, trainer.data, "train"), seed, frozenset({"reals", "fakes"})
             )
+            round = round.parts()[0]  # the first of several discriminators
             slopes = {f"slope/{name}": squared_norm(round.slope(name)).sqrt().mean() for name in ("reals", "fakes")}
             train, fake = (round.points(name)[1]().detach().float() for name in ("reals", "fakes"))
-            held_out, labels = self.held_out.take(self.indices(trainer, self.held_out, "held out"))
-            labels = None if labels is None else labels.to(held_out.device)
+            rows = self.indices(trainer, self.held_out, "held out")
+            held_out = trainer.deal_from(self.held_out, rows, seed, frozenset()).parts()[0]
             with torch.no_grad():
-                unseen = round.judge(trainer.runtime.layout(held_out), "reals", labels).logits.float()
+                unseen = round.judge(held_out.real_samples(), "reals", held_out.classes_of("reals")).logits.float()
         least = limit(train, fake, boundary(trainer))
         right = (unseen > least).float().mean()
         values = {
@@ -181,7 +182,8 @@ def limit(real: Tensor, fake: Tensor, boundary: float | None) -> Tensor:
 @torch.no_grad()
 def round_logits(round: Round, boundary: float | None) -> dict[str, Tensor]:
     """Mean probabilities, accuracies and the gap of logits on the real and generated samples of a round."""
-    real, fake = round.points("reals")[1]().detach().float(), round.points("fakes")[1]().detach().float()
+    parts = round.parts()
+    real, fake = (torch.cat([part.points(name)[1]().detach().float() for part in parts]) for name in ("reals", "fakes"))
     least = limit(real, fake, boundary)
     values = {
         "discriminator/probability_real": real.sigmoid().mean(),

@@ -70,7 +70,7 @@ class Adaptive(Trick):
         report(f"trick/{self.name}_probability", self.strength(round))
         if self.fixed is not None:
             return
-        logits = round.points("reals")[1]().detach() - self.boundary
+        logits = torch.stack([part.points("reals")[1]().detach() for part in round.parts()]) - self.boundary
         self.sign_sum += logits.sign().mean()
         self.sign_count += 1
         step = self.interval * round.deal.batch_size / self.length

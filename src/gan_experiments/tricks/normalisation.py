@@ -151,5 +151,5 @@ class ReferenceNorm(Trick):
                     values = game.latents(self.size, random).to(device)
                 else:
                     rows = torch.randint(len(data), (size // game.spec_size,), generator=random)
-                    values = data.take(rows)[0].to(device).reshape(part.reference.shape)
+                    values = data.take(rows).samples.to(device).reshape(part.reference.shape)
                 part.reference.copy_(values)

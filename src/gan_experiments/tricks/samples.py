@@ -25,19 +25,20 @@ class Replay(Trick):
     lazy terms, is shown former samples too, but leaves the pool as it is.
     """
 
-    pool: Tensor
-    filled: Tensor
-
     def __init__(self, size: int = 512, share: float = 0.5) -> None:
         super().__init__()
         if size < 1 or not 0 < share <= 1:
             raise UserError(f"size={size} must be 1 or more, and share={share} within (0, 1]")
         self.size, self.share = size, share
 
-    def bind(self, spec: Spec) -> None:
+    def bind_pair(self, pair: str, spec: Spec) -> None:
         """An empty pool."""
-        self.register_buffer("pool", torch.zeros(self.size, *spec.shape))
-        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+        self.register_buffer(f"pool{pair}", torch.zeros(self.size, *spec.shape))
+        self.register_buffer(f"filled{pair}", torch.zeros((), dtype=torch.int64))
+
+    def kept(self, pair: str) -> tuple[Tensor, Tensor]:
+        """The pool (size, ...) of a comparison, and how many of its places are filled, a scalar."""
+        return self.get_buffer(f"pool{pair}"), self.get_buffer(f"filled{pair}")
 
     def check(self, game: Game, players: Mapping[str, Player]) -> None:
         """UserError for samples of classes."""
@@ -53,24 +54,25 @@ class Replay(Trick):
         if round.deal.player != "discriminator":
             return samples
         random, n = round.deal.random(self.name), len(samples)
+        pool, filled = self.kept(round.pair)
         # Free places are filled in order; where the pool is full, places to exchange are drawn without repeats.
-        place = self.filled + torch.arange(n, device=samples.device)
+        place = filled + torch.arange(n, device=samples.device)
         free = place < self.size
         drawn = torch.randperm(max(n, self.size), generator=random, device=samples.device)[:n]
         exchanged = ~free & (torch.rand(n, generator=random, device=samples.device) < self.share) & (drawn < self.size)
         target = torch.where(free, place, drawn).clamp(max=self.size - 1)
         mask = exchanged.view(-1, *[1] * (samples.ndim - 1))
-        former = self.pool[target]
+        former = pool[target]
         if round.deal.update == 0:
-            self.keep(samples, target, free | exchanged)
+            self.keep(pool, filled, samples, target, free | exchanged)
         return torch.where(mask, former.to(samples.dtype), samples)
 
-    def keep(self, samples: Tensor, target: Tensor, written: Tensor) -> None:
+    def keep(self, pool: Tensor, filled: Tensor, samples: Tensor, target: Tensor, written: Tensor) -> None:
         """Put those of the samples that are to be `written` (n,) into the places `target` (n,) of the pool."""
         index = torch.where(written, target, self.size)
-        grown = torch.cat([self.pool, torch.zeros_like(self.pool[:1])]).index_copy(0, index, samples.float())
-        self.pool.copy_(grown[: self.size])
-        self.filled.copy_((self.filled + len(samples)).clamp(max=self.size))
+        grown = torch.cat([pool, torch.zeros_like(pool[:1])]).index_copy(0, index, samples.float())
+        pool.copy_(grown[: self.size])
+        filled.copy_((filled + len(samples)).clamp(max=self.size))
 
 
 class Narrowed:

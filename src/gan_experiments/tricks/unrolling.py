@@ -118,7 +118,9 @@ class Unrolled(Trick):
         terms, deal = self.objective(players), round.deal
         later = round.against(weights)
         for _ in range(self.steps):
-            objective = sum((term.weight(deal.images, deal.total) * term(later) for term in terms), torch.zeros(()))
+            objective = sum(
+                (term.weight(deal.images, deal.total) * term.value(later) for term in terms), torch.zeros(())
+            )
             with torch.autocast(deal.device.type, enabled=False):
                 gradients = torch.autograd.grad(
                     objective, list(weights.values()), create_graph=True, allow_unused=True, materialize_grads=True
