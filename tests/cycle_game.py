@@ -9,23 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_experiments.data.base import Dataset, Spec, Split
+from gan_experiments.data.base import Spec
 from gan_experiments.game import Deal, Game, Term, Verdict, dealt
 from gan_experiments.games.compared import ComparedRound, JointRound
 from gan_experiments.networks.mlp import MLPDiscriminator
 from gan_experiments.trick import Trick
-
-
-def gaussians(n: int = 500, m: int = 300) -> Dataset:
-    """Points about (2, 0), and a stream `b` of as many as `m` about (-1, 3), narrower."""
-
-    def split(seed: int) -> Split:
-        random = torch.Generator().manual_seed(seed)
-        b = Split(torch.randn(m, 2, generator=random) * 0.5 + torch.tensor([-1.0, 3.0]))
-        return Split(torch.randn(n, 2, generator=random) + torch.tensor([2.0, 0.0]), streams={"b": b})
-
-    parts = split(0), split(1)
-    return Dataset("gaussians", Spec((2,), others=parts[0].fields), *parts)
 
 
 class SideRound(ComparedRound):

@@ -8,24 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_experiments.data.base import Column, Dataset, Spec, Split, to_bytes, to_unit
-from gan_experiments.data.fields import Kind
+from gan_experiments.data.base import Spec
 from gan_experiments.game import Deal, Game, Term, Verdict, dealt
 from gan_experiments.games.compared import ComparedRound
 from gan_experiments.trick import Trick
-
-
-def edged(images: Tensor) -> Split:
-    """Images (n, 1, h, w), uint8, with their edges as a further column."""
-    x = to_unit(images)
-    slope = (x - x.roll(1, -1)).abs() + (x - x.roll(1, -2)).abs()
-    return Split(images, others={"edges": Column(to_bytes(1 - slope), Kind.IMAGE)})
-
-
-def edges_of(train: Tensor, held_out: Tensor) -> Dataset:
-    """A data set of images with their edges."""
-    parts = edged(train), edged(held_out)
-    return Dataset("edges", Spec(parts[0].shape, others=parts[0].fields), *parts)
 
 
 class UNet(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from gan_experiments.errors import UserError
 from gan_experiments.logging.atomic import write_atomic
 
-FORMAT = 1
+FORMAT = 2
 KIND = "gan-experiments"
 
 

@@ -71,7 +71,7 @@ def load_generator(directory: Path, raw: bool = False, state: Path | None = None
         raise UserError(f"{directory}: no generator.pt; give a run directory of gan-train that has saved a checkpoint")
     saved = checkpoint.load(path, "generator")
     settings = typed(OmegaConf.create(json.loads(saved["config"])))
-    game = build_game(settings, Spec.from_record(saved))
+    game = build_game(settings, Spec.from_record(saved["spec"]))
     if raw or state is not None:
         saved = load_state(directory, state)
         game.load_state_dict(saved["state"]["game"])

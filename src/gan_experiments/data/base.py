@@ -292,9 +292,10 @@ class Dataset:
             raise UserError(f"dataset {self.name}: flip=true mirrors images, but samples are points")
         for split, samples in (("training", self.train), ("held-out", self.held_out)):
             where = f"dataset {self.name}, {split} part"
-            if (samples.shape, samples.kind) != (self.spec.shape, self.spec.kind):
-                found = f"{samples.kind} of shape {samples.shape}, expected {self.spec.kind} of {self.spec.shape}"
-                raise UserError(f"{where}: samples are {found}")
+            if samples.shape != self.spec.shape:
+                raise UserError(f"{where}: samples have shape {samples.shape}, expected {self.spec.shape}")
+            if samples.kind is not self.spec.kind:
+                raise UserError(f"{where}: samples are of kind {samples.kind}, expected {self.spec.kind}")
             if samples.fields != dict(self.spec.others):
                 found = f"{', '.join(samples.fields) or 'none'}, expected {', '.join(self.spec.others) or 'none'}"
                 raise UserError(f"{where}: other fields are {found} of the spec's kinds and shapes")

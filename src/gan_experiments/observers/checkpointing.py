@@ -47,7 +47,9 @@ class Checkpointing(Observer):
         spec = trainer.game.spec.to_record()
         with self.ema.applied():
             weights = [module.state_dict() for module in trainer.game.sides["generator"]]
-            checkpoint.save(self.home.generator, "generator", facts | spec | {"generator": weights, "weights": "ema"})
+            checkpoint.save(
+                self.home.generator, "generator", facts | {"spec": spec} | {"generator": weights, "weights": "ema"}
+            )
 
     def check_origin(self, saved: dict[str, Any], trainer: Trainer) -> None:
         """Raise UserError when a saved state came from another configuration or other data; warn of another machine."""
