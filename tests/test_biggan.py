@@ -33,6 +33,7 @@ from gan_experiments.networks.heads import MinibatchStddev, widen_head
 from gan_experiments.networks.informed import informing, uses_classes
 
 GENERATORS = [BigGANGenerator, BigGANDeepGenerator]
+SIDES = (8, 16, 32, 64, 128, 256, 512)
 DISCRIMINATORS = [BigGANDiscriminator, BigGANDeepDiscriminator]
 Maker = Callable[..., Any]
 
@@ -89,11 +90,30 @@ def test_shapes_at_every_size(generator: Maker, discriminator: Maker, side: int,
 def test_the_discriminators_sides_are_the_published_ones() -> None:
     with torch.device("meta"):
         plain, deep = (
-            {side: [s for _, s in make(spec(side), width=1, spectral_norm=False).shapes] for side in (32, 64, 128)}
+            {side: [s for _, s in make(spec(side), width=1, spectral_norm=False).shapes] for side in SIDES}
             for make in DISCRIMINATORS
         )
-    assert plain == {32: [16, 8, 8, 8], 64: [32, 16, 8, 4, 4], 128: [64, 32, 16, 8, 4, 4]}
-    assert deep == {32: [32, 16, 8, 4], 64: [64, 32, 16, 8, 4], 128: [128, 64, 32, 16, 8, 4]}
+    assert plain == {
+        8: [4, 2, 2, 2], 16: [8, 4, 4, 4], 32: [16, 8, 8, 8], 64: [32, 16, 8, 4, 4], 128: [64, 32, 16, 8, 4, 4],
+        256: [128, 64, 32, 16, 8, 4, 4], 512: [256, 128, 64, 32, 16, 8, 4, 4],
+    }  # fmt: skip
+    assert deep == {
+        8: [8, 4, 2, 2], 16: [16, 8, 4, 4], 32: [32, 16, 8, 8], 64: [64, 32, 16, 8, 4], 128: [128, 64, 32, 16, 8, 4],
+        256: [256, 128, 64, 32, 16, 8, 4], 512: [512, 256, 128, 64, 32, 16, 8, 4],
+    }  # fmt: skip
+
+
+def test_the_widths_are_the_published_ones() -> None:
+    """Channels over width after each level, of the published tables for all sides from 32 on."""
+    g = {32: [4, 4, 4, 4], 64: [16, 8, 4, 2, 1], 128: [16, 16, 8, 4, 2, 1], 256: [16, 16, 8, 8, 4, 2, 1],
+         512: [16, 16, 8, 8, 4, 2, 1, 1]}  # fmt: skip
+    d = {32: [2, 2, 2, 2], 64: [1, 2, 4, 8, 16], 128: [1, 2, 4, 8, 16, 16], 256: [1, 2, 4, 8, 8, 16, 16],
+         512: [1, 1, 2, 4, 8, 8, 16, 16]}  # fmt: skip
+    tables = dict(zip([*GENERATORS, *DISCRIMINATORS], [g, g, d, {**d, 32: [4, 4, 4, 4]}], strict=True))
+    with torch.device("meta"):
+        for make, table in tables.items():
+            found = {side: [c for c, _ in make(spec(side), width=1, spectral_norm=False).shapes] for side in table}
+            assert found == table, make
 
 
 @pytest.mark.parametrize("make", [*GENERATORS, *DISCRIMINATORS])

@@ -12,7 +12,7 @@ from conftest import Compose
 from gan_experiments import seeding
 from gan_experiments.data.base import Batch
 from gan_experiments.experiment import run
-from gan_experiments.game import Deal
+from gan_experiments.game import Deal, Verdict
 from gan_experiments.inference import load_generator
 from gan_experiments.logging.logger import NoLogger
 from gan_experiments.networks.conditional import EmbeddingHead, MultiHingeHead
@@ -92,9 +92,11 @@ def test_the_file_for_inference_knows_how_frequent_classes_are(composed: Compose
 
 
 def test_the_logit_of_a_hinge_over_classes_is_the_best_real_score_minus_the_generated_one() -> None:
-    head = MultiHingeHead(nn.Linear(4, 1), [3])
+    head = MultiHingeHead(nn.Linear(4, 1), 3)
     scores = torch.tensor([[1.0, 4.0, 2.5], [0.0, -1.0, 3.0]])
-    assert head.judge(torch.zeros(2), [scores]).tolist() == [1.5, -3.0]
+    verdict = head.unpack(head, None, Verdict(scores))
+    assert verdict.logits.tolist() == [1.5, -3.0] and verdict.heads["class_scores"] is scores
+    assert [tuple(p.shape) for p in head.parameters()] == [(3, 4), (3,)]  # and no map to a logit that nobody reads
 
 
 def test_embeddings_have_unit_length() -> None:

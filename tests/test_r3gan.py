@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,6 +44,45 @@ def test_published_counts(
     with torch.device("meta"):
         assert count_parameters(R3GANGenerator(spec, width=width, conditional=conditional)) == generator
         assert count_parameters(R3GANDiscriminator(spec, width=width, conditional=conditional)) == discriminator
+
+
+@pytest.mark.parametrize(
+    ("side", "classes", "generator", "discriminator", "overrides"),
+    [
+        (64, THOUSAND, 103_570_432, 107_205_120, {"width": [1536] * 5}),
+        (64, THOUSAND, 103_570_432, 107_205_120, {"width": [1536] * 5, "groups": [96] * 5, "blocks": [2] * 5}),
+        (64, (), 22_429_824, 22_381_440, {}),
+        (64, (), 22_429_824, 22_381_440, {"width": [768, 768, 768, 768, 384], "groups": [96, 96, 96, 96, 48]}),
+        (256, (), 23_057_952, 23_009_568, {}),
+    ],
+)
+def test_published_networks_at_larger_sides(
+    side: int, classes: tuple[str, ...], generator: int, discriminator: int, overrides: dict[str, Any]
+) -> None:
+    """ImageNet at 64x64 keeps its width, FFHQ halves it beyond 32; the latter's by hand (`test_recipes.r3gan`)."""
+    spec = Spec((3, side, side), classes)
+    with torch.device("meta"):
+        own = R3GANGenerator(spec, conditional=bool(classes), **overrides)
+        judge = R3GANDiscriminator(spec, conditional=bool(classes), **overrides)
+    assert (count_parameters(own), count_parameters(judge)) == (generator, discriminator)
+    assert own.shapes == judge.shapes[::-1]
+
+
+def test_lists_have_a_number_for_each_side() -> None:
+    torch.manual_seed(0)
+    spec, plan = Spec((1, 16, 16)), {"width": [16, 8, 24], "groups": [4, 2, 3], "blocks": [1, 3, 2]}
+    generator, discriminator = R3GANGenerator(spec, 5, **plan), R3GANDiscriminator(spec, **plan)
+    assert discriminator(generator(torch.randn(2, 5))).logits.shape == (2,)
+    assert discriminator.shapes == generator.shapes[::-1] == [(24, 16), (8, 8), (16, 4)]
+    for network in (generator, discriminator):
+        blocks = [part for part in network.modules() if isinstance(part, ResidualBlock)]
+        grouped = [block.branch[2] for block in blocks]
+        assert sorted((c.in_channels, c.groups) for c in grouped if isinstance(c, nn.Conv2d)) == [
+            (16, 2), (16, 2), (16, 2), (32, 4), (48, 3), (48, 3),
+        ]  # fmt: skip
+        first = torch.cat([block.branch[0].weight.flatten() * block.branch[0].in_channels ** 0.5 for block in blocks])
+        gain = math.sqrt(2 / 1.04) * 6**-0.25  # of six blocks in all
+        assert float(first.detach().std()) == pytest.approx(gain, rel=0.04)
 
 
 def test_widths_halve_above_side_32() -> None:
@@ -169,10 +209,21 @@ def test_what_cannot_be_built_is_refused() -> None:
             network(Spec((1, 28, 28)))
         with pytest.raises(UserError, match=r"groups=5 must divide width \* expansion = 32"):
             network(Spec((1, 8, 8)), width=16, groups=5)
-        with pytest.raises(UserError, match="width=12 and groups=8 must be positive multiples of 8 at side 256"):
+        with pytest.raises(UserError, match="width=12 must be a multiple of 8 at side 256.*one for each side"):
             network(Spec((1, 256, 256)), width=12, groups=8)
-        with pytest.raises(UserError, match="blocks=0"):
-            network(Spec((1, 8, 8)), width=16, groups=4, blocks=0)
+        with pytest.raises(UserError, match=r"groups=4: groups as wide as at 4x4 don't divide the widths \[16, .* 2\]"):
+            network(Spec((1, 256, 256)), width=16, groups=4)
+        for wrong, said in (
+            ({"blocks": 0}, "blocks=0 must be 1 or more$"),
+            ({"blocks": [1, 0]}, r"blocks=\[1, 0\] must be 1 or more, all of them"),
+            ({"width": [16]}, r"width=\[16\] has 1 numbers; give one for all, or one for each side 4, 8$"),
+            ({"groups": [4, 4, 4]}, r"groups=\[4, 4, 4\] has 3 numbers"),
+            ({"groups": [4, 5]}, r"groups=5 must divide width \* expansion = 32"),
+            ({"width": [16, 10], "groups": 4}, "groups=4: groups as wide"),
+            ({"expansion": 0}, "expansion=0 must be 1 or more"),
+        ):
+            with pytest.raises(UserError, match=said):
+                network(Spec((1, 8, 8)), **({"width": 16, "groups": 4} | wrong))
 
 
 def test_second_derivatives_and_bfloat16() -> None:

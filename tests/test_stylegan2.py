@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu
 
@@ -21,15 +23,16 @@ from gan_experiments.errors import UserError
 from gan_experiments.modules import count_parameters
 from gan_experiments.networks.equalised import ROOT_2, DownConv2d, EqualConv2d, EqualLinear, LeakyReLU
 from gan_experiments.networks.informed import informing
-from gan_experiments.networks.mapping import ClassProduct, styling
+from gan_experiments.networks.mapping import ClassProduct, Mapping, styling
 from gan_experiments.networks.resample import blur, downsample, upsample
-from gan_experiments.networks.stylegan import Constant, Noise
+from gan_experiments.networks.stylegan import Constant, Noise, StyleGANGenerator
 from gan_experiments.networks.stylegan2 import (
     ModulatedConv2d,
     ResidualHalving,
     StyleGAN2Discriminator,
     StyleGAN2Generator,
 )
+from gan_experiments.networks.stylegan3 import StyleGAN3Generator
 from gan_experiments.objectives.path_length import PathLength
 from gan_experiments.schema import typed
 from gan_experiments.trainer import Trainer
@@ -370,3 +373,22 @@ def test_half_precision_of_path_lengths() -> None:
             path_length()(round)
     assert kinds == [torch.float32, torch.bfloat16]
     path_length().after_move(round, ignored)
+
+
+@pytest.mark.parametrize(
+    ("network", "model", "kept"),
+    [
+        (StyleGANGenerator, "stylegan", 0.995),
+        (StyleGAN2Generator, "stylegan2", 0.995),
+        (StyleGAN3Generator, "stylegan3", 0.998),
+    ],
+)
+def test_the_published_share_of_the_mean_style_is_kept(
+    network: type[nn.Module], model: str, kept: float, composed: Callable[..., DictConfig]
+) -> None:
+    own = composed(f"model={model}").model.generator
+    assert own.mean_decay == kept == inspect.signature(network).parameters["mean_decay"].default
+    mapping = Mapping(Spec((3, 8, 8)), 4, 4, 1, decay=own.mean_decay)
+    for _ in range(3):
+        mapping.follow(torch.full((2, 4), 2.0))
+    torch.testing.assert_close(mapping.mean, torch.full((4,), 2 * (1 - kept**3)), rtol=1e-4, atol=0)

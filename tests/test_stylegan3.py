@@ -291,6 +291,38 @@ def test_maps_are_brought_to_unit_magnitude_by_an_average() -> None:
     assert torch.equal(unit.square, before)
 
 
+@pytest.mark.parametrize("depth", [4, 14])
+def test_every_layer_and_the_one_to_colours_follow_the_magnitude_of_their_input(depth: int) -> None:
+    """One number each, kept in checkpoints and no parameter; after k forwards m_k = b^k + (1 - b) sum b^(k-i) x_i."""
+    torch.manual_seed(0)
+    generator = small(depth=depth, magnitude_beta=0.75, critical=2)
+    units = {name: part for name, part in generator.named_modules() if isinstance(part, UnitMagnitude)}
+    assert len(units) == depth + 1 and set(units) > {"magnitude"}
+    kept = generator.state_dict()
+    assert all(kept[f"{name}.square"].item() == 1 for name in units)
+    assert not any("square" in name for name, _ in generator.named_parameters())
+    seen: dict[str, list[float]] = {name: [] for name in units}
+    for name, unit in units.items():
+        unit.register_forward_pre_hook(
+            lambda module, inputs, name=name: seen[name].append(float(inputs[0].detach().square().mean()))
+        )
+    images = [generator(3 * torch.randn(2, 8)) for _ in range(3)]
+    for name, unit in units.items():
+        expected = 0.75**3 + sum(0.25 * 0.75 ** (2 - place) * x for place, x in enumerate(seen[name]))
+        assert float(unit.square) == pytest.approx(expected, rel=1e-5)
+        assert float(unit.square) != pytest.approx(1, abs=1e-3)
+    generator.eval()
+    still = {name: unit.square.clone() for name, unit in units.items()}
+    z = torch.randn(2, 8)
+    before = generator(z)
+    assert all(torch.equal(still[name], unit.square) for name, unit in units.items())
+    with torch.no_grad():  # the last of them counts: at four times the magnitude the colours but for the shift halve
+        generator.magnitude.square.mul_(4)
+        generator.to_rgb.shift.zero_()
+    torch.testing.assert_close(2 * generator(z), before)
+    assert images[0].shape == before.shape
+
+
 def test_colours_are_a_quarter_of_a_modulated_map() -> None:
     generator = small()
     seen: list[Tensor] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +13,20 @@ from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Verdict
 from gan_experiments.networks.attention import attend
-from gan_experiments.networks.blocks import Staged, StagedGenerator, image_shape, normalise_spectrally
+from gan_experiments.networks.blocks import (
+    Staged,
+    StagedGenerator,
+    batch_norm,
+    check_sizes,
+    image_shape,
+    normalise_spectrally,
+)
 from gan_experiments.networks.conditional import ClassVectors, class_count
 from gan_experiments.networks.heads import Headed
 from gan_experiments.networks.informed import ClassesByItself, Informed
-from gan_experiments.networks.initial import initialise_orthogonally
 from gan_experiments.networks.resnet import DOWN as SMALLER_DOWN
 from gan_experiments.networks.resnet import UP as SMALLER_UP
-from gan_experiments.networks.resnet import SumPool, down_block, up_block
+from gan_experiments.networks.resnet import SumPool, down_block, initialise, up_block
 
 SMALLEST, LARGEST = 8, 512
 PIECE = 20  # numbers of the latents for each level, as published at every side
@@ -53,9 +60,9 @@ class CodedBatchNorm(nn.Module):
 
     code: Tensor | None = None
 
-    def __init__(self, channels: int, code_dim: int) -> None:
+    def __init__(self, channels: int, code_dim: int, eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.norm = nn.BatchNorm2d(channels, eps, affine=False)
         self.gain = nn.Linear(code_dim, channels, bias=False)
         self.shift = nn.Linear(code_dim, channels, bias=False)
 
@@ -94,6 +101,7 @@ class CodedGenerator(StagedGenerator, ClassesByItself):
     def prepare(self, spec: Spec, width: int, conditional: bool, embedding_dim: int) -> int:
         """Set `widths`, `shapes` and `embedding`; the length of what the class adds to a code."""
         _, side = image_shape(spec, type(self).__name__, SMALLEST, LARGEST)
+        check_sizes(type(self).__name__, width=width, embedding_dim=embedding_dim)
         self.widths = tuple(width * multiple for multiple in UP[side])
         self.shapes = [(channels, 4 << level) for level, channels in enumerate(self.widths)]
         self.embedding = None
@@ -106,15 +114,17 @@ class CodedGenerator(StagedGenerator, ClassesByItself):
         """A linear map to feature maps of side 4."""
         return nn.Sequential(nn.Linear(inputs, self.widths[0] * 16), nn.Unflatten(1, (self.widths[0], 4, 4)))
 
-    def finish(self, spec: Spec, resolution: int | None, spectral_norm: bool) -> None:
+    def finish(
+        self, spec: Spec, resolution: int | None, spectral_norm: bool, eps: float, init: str, zero_biases: bool
+    ) -> None:
         """Put in the output and attention at `resolution`; initial weights; spectral norm of all but `embedding`."""
         last = self.widths[-1]
         self.output = nn.Sequential(
-            nn.BatchNorm2d(last), nn.ReLU(inplace=True), nn.Conv2d(last, spec.shape[0], 3, 1, 1), nn.Tanh()
+            batch_norm(eps)(last), nn.ReLU(inplace=True), nn.Conv2d(last, spec.shape[0], 3, 1, 1), nn.Tanh()
         )
         if resolution:
             attend(self, resolution)
-        initialise_orthogonally(self)
+        initialise(self, init, zero_biases)
         if spectral_norm:
             normalise_spectrally(self.levels)
             normalise_spectrally(self.output)
@@ -131,7 +141,9 @@ class BigGANGenerator(CodedGenerator):
     Published for sides 128, 256 and 512, and in use for 32 and 64; 16 and 8 are the one for 32 with fewer blocks.
     `width` is the number of channels at the data's side; for 32 and less all levels have four times that. `latent_dim`
     must be a multiple of the number of levels; by default it is 20 a level. Without `conditional` the norms are told
-    the piece of the latents alone. UserError when there are no classes to be `conditional` on.
+    the piece of the latents alone. `upsampling` is nearest or bilinear, `norm_eps` what batch norm adds to variances;
+    `init` names the initial weights, orthogonal (as published), glorot or normal, and without `zero_biases` biases
+    start as torch's own. UserError when there are no classes to be `conditional` on.
     """
 
     def __init__(
@@ -144,6 +156,10 @@ class BigGANGenerator(CodedGenerator):
         attention: bool = True,
         attention_resolution: int | None = None,
         spectral_norm: bool = True,
+        upsampling: str = "nearest",
+        norm_eps: float = 1e-5,
+        init: str = "orthogonal",
+        zero_biases: bool = True,
     ) -> None:
         super().__init__()
         embedded = self.prepare(spec, width, conditional, embedding_dim)
@@ -157,11 +173,12 @@ class BigGANGenerator(CodedGenerator):
         piece = self.latent_dim // count
 
         def norm(channels: int) -> nn.Module:
-            return CodedBatchNorm(channels, embedded + piece)
+            return CodedBatchNorm(channels, embedded + piece, norm_eps)
 
-        blocks = [up_block(before, after, norm) for before, after in zip(self.widths, self.widths[1:], strict=False)]
+        blocks = [up_block(before, after, norm, upsampling) for before, after in pairwise(self.widths)]
         self.levels = nn.ModuleList([self.first_level(piece), *blocks])
-        self.finish(spec, attention_side(spec, attention, attention_resolution), spectral_norm)
+        resolution = attention_side(spec, attention, attention_resolution)
+        self.finish(spec, resolution, spectral_norm, norm_eps, init, zero_biases)
 
     def forward(self, z: Tensor) -> Tensor:
         """Images (n, c, h, w) in [-1, 1] for latents (n, latent_dim)."""
@@ -180,7 +197,9 @@ class ProjectionDiscriminator(Headed, Staged):
 
     vectors: ClassVectors | None
 
-    def finish(self, spec: Spec, conditional: bool, resolution: int | None, spectral_norm: bool) -> None:
+    def finish(
+        self, spec: Spec, conditional: bool, resolution: int | None, spectral_norm: bool, init: str, zero_biases: bool
+    ) -> None:
         """Put in the end and attention at `resolution`; initial weights, and spectral norm of all of them."""
         features = self.shapes[-1][0]
         self.pool = SumPool()
@@ -190,7 +209,7 @@ class ProjectionDiscriminator(Headed, Staged):
         self.head = nn.Linear(features, 1)
         if resolution:
             attend(self, resolution)
-        initialise_orthogonally(self)
+        initialise(self, init, zero_biases)
         if spectral_norm:
             normalise_spectrally(self)
 
@@ -212,8 +231,9 @@ class BigGANDiscriminator(ProjectionDiscriminator):
     appendix B).
 
     Published for sides 128, 256 and 512, and in use for 32 and 64; 16 and 8 have the one for 32. `width` is the number
-    of channels of the first block; for 32 and less all blocks have twice that. Features are the blocks' outputs, before
-    any ReLU. UserError when there are no classes to be `conditional` on.
+    of channels of the first block; for 32 and less all blocks have twice that. With `rectified_shortcut`, shortcuts see
+    their block's input after its ReLU, as they do where that works in place. Features are the blocks' outputs, before
+    any ReLU. `init` and `zero_biases` as in the generator. UserError when there are no classes to be `conditional` on.
     """
 
     def __init__(
@@ -224,14 +244,19 @@ class BigGANDiscriminator(ProjectionDiscriminator):
         attention: bool = True,
         attention_resolution: int | None = None,
         spectral_norm: bool = True,
+        rectified_shortcut: bool = False,
+        init: str = "orthogonal",
+        zero_biases: bool = True,
     ) -> None:
         super().__init__()
         channels, side = image_shape(spec, type(self).__name__, SMALLEST, LARGEST)
+        check_sizes(type(self).__name__, width=width)
         multiples, halvings = DOWN[side]
         self.shapes = [(width * m, side >> min(level + 1, halvings)) for level, m in enumerate(multiples)]
         befores: Sequence[int] = [channels, *(after for after, _ in self.shapes)]
         self.levels = nn.ModuleList(
-            down_block(before, after, after, halve=level < halvings, first=level == 0)
+            down_block(before, after, after, level < halvings, level == 0, rectified_shortcut)
             for level, (before, (after, _)) in enumerate(zip(befores, self.shapes, strict=False))
         )
-        self.finish(spec, conditional, attention_side(spec, attention, attention_resolution), spectral_norm)
+        resolution = attention_side(spec, attention, attention_resolution)
+        self.finish(spec, conditional, resolution, spectral_norm, init, zero_biases)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -16,18 +18,18 @@ from gan_experiments.networks.biggan import (
     attention_side,
     coding,
 )
-from gan_experiments.networks.blocks import image_shape
+from gan_experiments.networks.blocks import check_eps, check_sizes, doubled, image_shape
 from gan_experiments.networks.resnet import Residual
 
 RATIO = 4  # of a block's channels to those of its 3x3 convolutions
-DOWN = {  # channels over width of the discriminator's first convolution, then of its stages, which halve the side
-    8: (4, 4, 4, 4),
-    16: (4, 4, 4, 4),
-    32: (4, 4, 4, 4),
-    64: (1, 2, 4, 8, 16),
-    128: (1, 2, 4, 8, 16, 16),
-    256: (1, 2, 4, 8, 8, 16, 16),
-    512: (1, 1, 2, 4, 8, 8, 16, 16),
+DOWN = {  # channels over width of the discriminator's first convolution and its stages; how many halve the side
+    8: ((4, 4, 4, 4), 2),
+    16: ((4, 4, 4, 4), 2),
+    32: ((4, 4, 4, 4), 2),
+    64: ((1, 2, 4, 8, 16), 4),
+    128: ((1, 2, 4, 8, 16, 16), 5),
+    256: ((1, 2, 4, 8, 8, 16, 16), 6),
+    512: ((1, 1, 2, 4, 8, 8, 16, 16), 7),
 }
 
 
@@ -61,13 +63,15 @@ class AddChannels(nn.Module):
         return torch.cat([x, self.more(x)], 1)
 
 
-def bottleneck_up(before: int, after: int, code_dim: int, double: bool) -> Residual:
+def bottleneck_up(
+    before: int, after: int, code_dim: int, double: bool, upsampling: str = "nearest", eps: float = 1e-5
+) -> Residual:
     """A generator's block: 1x1 to a quarter, 3x3 (to twice the side with `double`), 3x3, 1x1, each after norm, ReLU."""
     hidden = max(before // RATIO, 1)
-    enlarge = [nn.Upsample(scale_factor=2)] if double else []
+    enlarge = [doubled(upsampling)] if double else []
 
     def activated(channels: int) -> list[nn.Module]:
-        return [CodedBatchNorm(channels, code_dim), nn.ReLU(inplace=True)]
+        return [CodedBatchNorm(channels, code_dim, eps), nn.ReLU(inplace=True)]
 
     return Residual(
         nn.Sequential(
@@ -85,8 +89,11 @@ def bottleneck_up(before: int, after: int, code_dim: int, double: bool) -> Resid
     )
 
 
-def bottleneck_down(before: int, after: int, halve: bool) -> Residual:
-    """A discriminator's block: 1x1 to a quarter, 3x3, 3x3, mean of 2x2 if `halve`, 1x1, with ReLUs before each."""
+def bottleneck_down(before: int, after: int, halve: bool, rectified: bool = False) -> Residual:
+    """A discriminator's block: 1x1 to a quarter, 3x3, 3x3, mean of 2x2 if `halve`, 1x1, with ReLUs before each.
+
+    The shortcut sees what the block is given or, if `rectified`, that after its ReLU.
+    """
     hidden = max(after // RATIO, 1)
     pool = [nn.AvgPool2d(2)] if halve else []
     return Residual(
@@ -102,6 +109,7 @@ def bottleneck_down(before: int, after: int, halve: bool) -> Residual:
             nn.Conv2d(hidden, after, 1),
         ),
         nn.Sequential(*pool, *([AddChannels(before, after)] if after != before else [])),
+        rectified,
     )
 
 
@@ -111,7 +119,8 @@ class BigGANDeepGenerator(CodedGenerator):
 
     Published for sides 128, 256 and 512; 64 and 32 are in use, and 16 and 8 are the one for 32 with fewer blocks.
     `width` is the number of channels at the data's side; for 32 and less all levels have four times that. Without
-    `conditional` the norms are told the latents alone. UserError when there are no classes to be `conditional` on.
+    `conditional` the norms are told the latents alone. `upsampling`, `norm_eps`, `init` and `zero_biases` as in
+    BigGAN's generator. UserError when there are no classes to be `conditional` on.
     """
 
     def __init__(
@@ -125,16 +134,24 @@ class BigGANDeepGenerator(CodedGenerator):
         attention: bool = True,
         attention_resolution: int | None = None,
         spectral_norm: bool = True,
+        upsampling: str = "nearest",
+        norm_eps: float = 1e-5,
+        init: str = "orthogonal",
+        zero_biases: bool = True,
     ) -> None:
         super().__init__()
         check_depth(depth, type(self).__name__)
+        check_sizes(type(self).__name__, latent_dim=latent_dim)
+        check_eps(norm_eps)
         self.latent_dim = latent_dim
         code_dim = self.prepare(spec, width, conditional, embedding_dim) + latent_dim
         self.levels = nn.ModuleList([self.first_level(code_dim)])
-        for before, after in zip(self.widths, self.widths[1:], strict=False):
-            same = [bottleneck_up(before, before, code_dim, double=False) for _ in range(depth - 1)]
-            self.levels.append(nn.Sequential(*same, bottleneck_up(before, after, code_dim, double=True)))
-        self.finish(spec, attention_side(spec, attention, attention_resolution), spectral_norm)
+        for before, after in pairwise(self.widths):
+            same = [bottleneck_up(before, before, code_dim, False, eps=norm_eps) for _ in range(depth - 1)]
+            last = bottleneck_up(before, after, code_dim, True, upsampling, norm_eps)
+            self.levels.append(nn.Sequential(*same, last))
+        resolution = attention_side(spec, attention, attention_resolution)
+        self.finish(spec, resolution, spectral_norm, norm_eps, init, zero_biases)
 
     def forward(self, z: Tensor) -> Tensor:
         """Images (n, c, h, w) in [-1, 1] for latents (n, latent_dim)."""
@@ -146,9 +163,12 @@ class BigGANDeepGenerator(CodedGenerator):
 class BigGANDeepDiscriminator(ProjectionDiscriminator):
     """A 3x3 convolution, then stages of `depth` bottlenecks, the first of which halves the side and adds channels.
 
+    All stages halve down to 4x4, but for sides 32 and less: there it is the first two of three.
+
     Published for sides 128, 256 and 512; 64 and 32 are in use, and 16 and 8 have the one for 32. `width` is the number
     of channels after the first convolution; for 32 and less all levels have four times that. Features are
-    the levels' outputs. UserError when there are no classes to be `conditional` on.
+    the levels' outputs. `rectified_shortcut`, `init` and `zero_biases` as in BigGAN's discriminator. UserError when
+    there are no classes to be `conditional` on.
     """
 
     def __init__(
@@ -160,14 +180,21 @@ class BigGANDeepDiscriminator(ProjectionDiscriminator):
         attention: bool = True,
         attention_resolution: int | None = None,
         spectral_norm: bool = True,
+        rectified_shortcut: bool = False,
+        init: str = "orthogonal",
+        zero_biases: bool = True,
     ) -> None:
         super().__init__()
         channels, side = image_shape(spec, type(self).__name__, SMALLEST, LARGEST)
         check_depth(depth, type(self).__name__)
-        widths = [width * multiple for multiple in DOWN[side]]
-        self.shapes = [(after, side >> level) for level, after in enumerate(widths)]
+        check_sizes(type(self).__name__, width=width)
+        multiples, halvings = DOWN[side]
+        widths = [width * multiple for multiple in multiples]
+        self.shapes = [(after, side >> min(level, halvings)) for level, after in enumerate(widths)]
         self.levels = nn.ModuleList([nn.Conv2d(channels, widths[0], 3, 1, 1)])
-        for before, after in zip(widths, widths[1:], strict=False):
-            same = [bottleneck_down(after, after, halve=False) for _ in range(depth - 1)]
-            self.levels.append(nn.Sequential(bottleneck_down(before, after, halve=True), *same))
-        self.finish(spec, conditional, attention_side(spec, attention, attention_resolution), spectral_norm)
+        for stage, (before, after) in enumerate(pairwise(widths)):
+            same = [bottleneck_down(after, after, False, rectified_shortcut) for _ in range(depth - 1)]
+            first = bottleneck_down(before, after, stage < halvings, rectified_shortcut)
+            self.levels.append(nn.Sequential(first, *same))
+        resolution = attention_side(spec, attention, attention_resolution)
+        self.finish(spec, conditional, resolution, spectral_norm, init, zero_biases)

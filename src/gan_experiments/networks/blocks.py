@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -11,11 +13,11 @@ from torch.nn.utils.parametrizations import spectral_norm
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 
-NORMALISATIONS: dict[str, Callable[[int], nn.Module]] = {
-    "none": lambda channels: nn.Identity(),
-    "batch": nn.BatchNorm2d,
-    "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
-    "layer": lambda channels: nn.GroupNorm(1, channels),
+NORMALISATIONS: dict[str, Callable[[int, float], nn.Module]] = {
+    "none": lambda channels, eps: nn.Identity(),
+    "batch": lambda channels, eps: nn.BatchNorm2d(channels, eps),
+    "instance": lambda channels, eps: nn.InstanceNorm2d(channels, eps, affine=True),
+    "layer": lambda channels, eps: nn.GroupNorm(1, channels, eps),
 }
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -24,6 +26,12 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": lambda: nn.ELU(inplace=True),
     "silu": lambda: nn.SiLU(inplace=True),
     "tanh": nn.Tanh,
+}
+
+
+UPSAMPLINGS: dict[str, Callable[[], nn.Module]] = {
+    "nearest": lambda: nn.Upsample(scale_factor=2),
+    "bilinear": lambda: nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
 }
 
 
@@ -70,11 +78,38 @@ def normalise_spectrally(network: nn.Module, iterations: int = 1, what: str = "s
     return network
 
 
-def normalisation(name: str, channels: int) -> nn.Module:
-    """The normalisation of (n, channels, h, w) called `name`."""
+def normalisation(name: str, channels: int, eps: float = 1e-5) -> nn.Module:
+    """The normalisation of (n, channels, h, w) called `name`, which adds `eps` to variances; UserError unless known."""
     if name not in NORMALISATIONS:
         raise UserError(f"unknown normalisation {name!r}; there are {', '.join(NORMALISATIONS)}")
-    return NORMALISATIONS[name](channels)
+    check_eps(eps)
+    return NORMALISATIONS[name](channels, eps)
+
+
+def doubled(upsampling: str) -> nn.Module:
+    """Feature maps (n, c, h, w) to (n, c, 2h, 2w), in the way called `upsampling`."""
+    if upsampling not in UPSAMPLINGS:
+        raise UserError(f"unknown upsampling={upsampling!r}; there are {', '.join(UPSAMPLINGS)}")
+    return UPSAMPLINGS[upsampling]()
+
+
+def check_eps(eps: float) -> None:
+    """UserError unless the number that norms add to variances is positive."""
+    if not 0 < eps < math.inf:
+        raise UserError(f"norm_eps={eps}: what batch norm adds to variances is positive, 1e-5 as a rule")
+
+
+def batch_norm(eps: float) -> Callable[[int], nn.BatchNorm2d]:
+    """Batch norms that add `eps` to variances; UserError unless it is positive."""
+    check_eps(eps)
+    return partial(nn.BatchNorm2d, eps=eps)
+
+
+def check_sizes(network: str, **sizes: int) -> None:
+    """UserError naming the network and the first of the `sizes` that is below 1."""
+    for key, size in sizes.items():
+        if size < 1:
+            raise UserError(f"{network}: {key}={size} must be 1 or more")
 
 
 def activation(name: str) -> nn.Module:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
@@ -15,16 +16,16 @@ from gan_experiments.game import Head, Verdict
 from gan_experiments.networks.blocks import Staged
 from gan_experiments.networks.heads import Headed, normalised_as, widened
 from gan_experiments.networks.informed import Classwise, Informed
+from gan_experiments.networks.initial import draw_of, drawn
 
 
 class ClassVectors(Informed):
     """A vector (n, d) for each sample's class: a linear map of its one-hot vector, so that what is done to linear maps
-    (spectral norm, orthogonal penalties) is done to it; uniform initial weights (Glorot & Bengio 2010)."""
+    (spectral norm, orthogonal penalties) is done to it; `init` names their first values."""
 
-    def __init__(self, classes: int, dim: int) -> None:
+    def __init__(self, classes: int, dim: int, init: str = "glorot") -> None:
         super().__init__()
-        self.table = nn.Linear(classes, dim, bias=False)
-        nn.init.xavier_uniform_(self.table.weight)
+        self.table = drawn(nn.Linear(classes, dim, bias=False), init)
 
     def forward(self) -> Tensor:
         """The vectors of the samples at hand."""
@@ -36,20 +37,37 @@ class ClassVectors(Informed):
 class ConditionalBatchNorm(Informed):
     """Batch norm whose gain and shift are those of each sample's class (Dumoulin et al. 2017; Miyato & Koyama 2018).
 
-    All gains start at 1 and all shifts at 0, an ordinary batch norm.
+    `gains` and `shifts` name how the tables of gains, less 1, and of shifts are drawn; None: all gains are 1 and all
+    shifts 0 at first, an ordinary batch norm. `normalise` divides both tables by their largest singular value.
     """
 
-    def __init__(self, norm: _BatchNorm, classes: int) -> None:
+    def __init__(
+        self,
+        norm: _BatchNorm,
+        classes: int,
+        gains: str | None = None,
+        shifts: str | None = None,
+        normalise: bool = False,
+    ) -> None:
         super().__init__()
         self.norm = type(norm)(norm.num_features, norm.eps, norm.momentum, affine=False)
-        self.gain = nn.Parameter(torch.ones(classes, norm.num_features))
+        self.gain = nn.Parameter(torch.zeros(classes, norm.num_features))
         self.shift = nn.Parameter(torch.zeros(classes, norm.num_features))
+        for name, init, table in (("gains", gains, self.gain), ("shifts", shifts, self.shift)):
+            if init is not None:
+                draw_of(init, name)(table)
+        # What is normalised is the table less 1.
+        self.least = 1.0 if normalise else 0.0
+        self.gain.data += 1 - self.least
+        if normalise:
+            spectral_norm(self, "gain")
+            spectral_norm(self, "shift")
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, ...) for (n, c, ...)."""
         shape = (len(x), -1, *[1] * (x.ndim - 2))
         gain, shift = (table[self.classes].view(shape).to(x.dtype) for table in (self.gain, self.shift))
-        return torch.addcmul(shift, gain, self.norm(x))
+        return torch.addcmul(shift, gain + self.least if self.least else gain, self.norm(x))
 
 
 class OneHotLatents(Informed):
@@ -108,10 +126,10 @@ class LabelMaps(nn.Module):
 class Projection(nn.Module):
     """logit(h) + <e_y, h> (Miyato & Koyama 2018, equation 10); e is normalised spectrally when the logit's map is."""
 
-    def __init__(self, logit: nn.Linear, classes: int) -> None:
+    def __init__(self, logit: nn.Linear, classes: int, init: str = "glorot") -> None:
         super().__init__()
         self.logit = logit
-        self.vectors = ClassVectors(classes, logit.in_features)
+        self.vectors = ClassVectors(classes, logit.in_features, init)
         normalised_as(logit, self.vectors.table)
 
     def forward(self, h: Tensor) -> Tensor:
@@ -127,10 +145,12 @@ class SideHead(Head, Classwise):
     network's own forward stays as it is.
     """
 
-    def __init__(self, logit: nn.Linear, sizes: Sequence[int]) -> None:
+    def __init__(self, logit: nn.Linear, sizes: Sequence[int], init: str | None = None, bias: bool = True) -> None:
         super().__init__()
         self.logit, self.sizes = logit, tuple(sizes)
-        self.maps = nn.ModuleList(normalised_as(logit, nn.Linear(logit.in_features, size)) for size in sizes)
+        self.maps = nn.ModuleList(
+            normalised_as(logit, drawn(nn.Linear(logit.in_features, size, bias), init)) for size in sizes
+        )
 
     def forward(self, h: Tensor) -> Tensor:
         """(n, 1 + sum of sizes) for (n, d), float32."""
@@ -140,15 +160,11 @@ class SideHead(Head, Classwise):
         """The verdict with logits (n,) and the heads that this class `gives`."""
         logits, *others = torch.split(verdict.logits, [1, *self.sizes], 1)
         said = dict(zip(self.gives, self.say(others), strict=True))
-        return Verdict(self.judge(logits.squeeze(1), others), verdict.features, {**verdict.heads, **said})
+        return Verdict(logits.squeeze(1), verdict.features, {**verdict.heads, **said})
 
     def say(self, others: Sequence[Tensor]) -> Sequence[Tensor]:
         """The heads' values, from what the linear maps gave."""
         return others
-
-    def judge(self, logits: Tensor, others: Sequence[Tensor]) -> Tensor:
-        """The logits (n,), real against generated."""
-        return logits
 
 
 class ClassifierHead(SideHead):
@@ -169,17 +185,30 @@ class DiscriminativeClassifierHead(SideHead):
     gives = ("class_origin_logits",)
 
 
-class MultiHingeHead(SideHead):
-    """k + 1 class scores, the last for generated samples, in place of the logit (Kavalerov et al. 2021, MHGAN).
+class MultiHingeHead(Head, Classwise):
+    """k + 1 class scores, the last for generated samples, in place of the map to a logit (MHGAN, Kavalerov et al.
+    2021).
 
     The logit, for the records, is the best real class's score minus the generated one's.
     """
 
     gives = ("class_scores",)
 
-    def judge(self, logits: Tensor, others: Sequence[Tensor]) -> Tensor:
-        """Best real score minus the score of being generated."""
-        return others[0][:, :-1].amax(1) - others[0][:, -1]
+    def __init__(self, logit: nn.Linear, count: int, init: str | None = None) -> None:
+        super().__init__()
+        self.scores = normalised_as(logit, drawn(nn.Linear(logit.in_features, count), init))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(n, k + 1) for (n, d), float32."""
+        scores: Tensor = self.scores(h).float()
+        return scores
+
+    def unpack(self, network: nn.Module, inputs: object, verdict: Verdict) -> Verdict:
+        """The verdict with logits (n,) and the scores; `forward` of `network` gave these in the logits' place."""
+        # Headed.forward squeezes one logit; of several it leaves all.
+        scores = verdict.logits
+        logits = scores[:, :-1].amax(1) - scores[:, -1]
+        return Verdict(logits, verdict.features, {**verdict.heads, self.gives[0]: scores})
 
 
 class EmbeddingHead(SideHead):
@@ -187,9 +216,9 @@ class EmbeddingHead(SideHead):
 
     gives = ("embedding", "class_embedding")
 
-    def __init__(self, logit: nn.Linear, sizes: Sequence[int], classes: int) -> None:
-        super().__init__(logit, sizes)
-        self.vectors = ClassVectors(classes, sizes[0])
+    def __init__(self, logit: nn.Linear, sizes: Sequence[int], classes: int, init: str | None = None) -> None:
+        super().__init__(logit, sizes, init)
+        self.vectors = ClassVectors(classes, sizes[0], init or "glorot")
 
     def say(self, others: Sequence[Tensor]) -> Sequence[Tensor]:
         """Both embeddings, normalised."""
@@ -206,7 +235,9 @@ def class_count(spec: Spec, what: str) -> int:
     return len(spec.classes)
 
 
-def condition_norms(network: nn.Module, classes: int) -> int:
+def condition_norms(
+    network: nn.Module, classes: int, gains: str | None = None, shifts: str | None = None, normalise: bool = False
+) -> int:
     """Put conditional batch norms in place of batch norms, in a staged network those of its levels; how many."""
     inside: nn.Module = network.levels if isinstance(network, Staged) else network
     found = [
@@ -216,7 +247,7 @@ def condition_norms(network: nn.Module, classes: int) -> int:
         if isinstance(child, _BatchNorm) and child.affine
     ]
     for parent, name, child in found:
-        setattr(parent, name, ConditionalBatchNorm(child, classes))
+        setattr(parent, name, ConditionalBatchNorm(child, classes, gains, shifts, normalise))
     return len(found)
 
 

@@ -56,7 +56,7 @@ class Mapping(nn.Module):
         conditional: bool = False,
         weight_gain: float = 1.0,
         gain: float = ROOT_2,
-        decay: float = 0.998,
+        decay: float = 0.995,
     ) -> None:
         super().__init__()
         self.embedding = ClassEmbedding(class_count(spec, "conditional: true"), style_dim) if conditional else None

@@ -158,26 +158,54 @@ class ClassProduct(nn.Module):
         return logits
 
 
+PerStage = int | Sequence[int]
+"""One number, or one a stage, from 4x4 to the data's side."""
+
+
+def per_stage(name: str, value: PerStage, stages: int) -> list[int]:
+    """The number of each stage; UserError naming `name` unless all are 1 or more, and a list has one a stage."""
+    numbers = [value] * stages if isinstance(value, int) else list(value)
+    if len(numbers) != stages:
+        sides = ", ".join(f"{4 << stage}" for stage in range(stages))
+        raise UserError(f"{name}={numbers} has {len(numbers)} numbers; give one for all, or one for each side {sides}")
+    if any(not isinstance(number, int) or number < 1 for number in numbers):
+        raise UserError(f"{name}={value} must be 1 or more" + ("" if isinstance(value, int) else ", all of them"))
+    return numbers
+
+
 class Plan:
     """Widths and groups of the stages from 4x4 upwards, and how their blocks are made.
 
-    `groups` is the number of groups at the full `width`; groups stay as wide where the width halves. Raises UserError
-    for widths that can't be divided so.
+    `width` is the number of channels, of which a single one is halved with each doubling of the side beyond 32;
+    `groups` the number of groups, of which a single one is for the 4x4 stage: groups stay as wide where the width
+    changes. UserError for numbers that can't be divided so.
     """
 
-    def __init__(self, side: int, width: int, groups: int, blocks: int, expansion: int) -> None:
+    def __init__(self, side: int, width: PerStage, groups: PerStage, blocks: PerStage, expansion: int) -> None:
         self.sides = [4 * 2**stage for stage in range(int(math.log2(side // 4)) + 1)]
-        shares = [max(side // BROADEST, 1) for side in self.sides]
-        if min(width, groups, blocks, expansion) < 1 or width % shares[-1] or groups % shares[-1]:
-            raise UserError(
-                f"width={width} and groups={groups} must be positive multiples of {shares[-1]} at side {side}, which "
-                f"halves them above {BROADEST}; blocks={blocks} and expansion={expansion} must be 1 or more"
-            )
-        if width * expansion % groups:
-            raise UserError(f"groups={groups} must divide width * expansion = {width * expansion}")
-        self.widths = [width // share for share in shares]
-        self.groups = [groups // share for share in shares]
-        self.count, self.expansion = blocks, expansion
+        self.widths = per_stage("width", width, len(self.sides))
+        if isinstance(width, int):
+            shares = [max(side // BROADEST, 1) for side in self.sides]
+            if width % shares[-1]:
+                raise UserError(
+                    f"width={width} must be a multiple of {shares[-1]} at side {side}, as it is halved with each "
+                    f"doubling beyond {BROADEST}; or give one for each side, width=[...]"
+                )
+            self.widths = [width // share for share in shares]
+        self.groups = per_stage("groups", groups, len(self.sides))
+        if isinstance(groups, int):
+            if any(groups * after % self.widths[0] for after in self.widths):
+                raise UserError(
+                    f"groups={groups}: groups as wide as at 4x4 don't divide the widths {self.widths}; choose another "
+                    "number, or give one for each side, groups=[...]"
+                )
+            self.groups = [groups * after // self.widths[0] for after in self.widths]
+        if expansion < 1:
+            raise UserError(f"expansion={expansion} must be 1 or more")
+        for after, count in zip(self.widths, self.groups, strict=True):
+            if after * expansion % count:
+                raise UserError(f"groups={count} must divide width * expansion = {after * expansion}")
+        self.counts, self.expansion = per_stage("blocks", blocks, len(self.sides)), expansion
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
@@ -186,26 +214,26 @@ class Plan:
 
     def blocks(self, stage: int) -> Sequence[nn.Module]:
         """The residual blocks of a stage."""
-        width, groups = self.widths[stage], self.groups[stage]
-        depth = self.count * len(self.widths)
-        return [ResidualBlock(width, width * self.expansion, groups, depth) for _ in range(self.count)]
+        width, groups, depth = self.widths[stage], self.groups[stage], sum(self.counts)
+        return [ResidualBlock(width, width * self.expansion, groups, depth) for _ in range(self.counts[stage])]
 
 
 class R3GANGenerator(StagedGenerator):
     """A learned 4x4 basis scaled by a linear map of the latent, then stages of residual blocks up to the data's side.
 
     Outputs are linear, without tanh. `width` is the number of channels up to side 32, `groups` that of the grouped
-    convolutions there; both halve with each doubling beyond. With `conditional`, latents are joined by a vector of
-    `embedding_dim` for the class. UserError for sides that aren't a power of two from 8 to 1024, and without classes.
+    convolutions there; both halve with each doubling beyond. A list of them, as of `blocks`, has one for each side from
+    4 upwards, and nothing is halved. With `conditional`, latents are joined by a vector of `embedding_dim` for the
+    class. UserError for sides that aren't a power of two from 8 to 1024, and without classes.
     """
 
     def __init__(
         self,
         spec: Spec,
         latent_dim: int = 64,
-        width: int = 768,
-        groups: int = 96,
-        blocks: int = 2,
+        width: PerStage = 768,
+        groups: PerStage = 96,
+        blocks: PerStage = 2,
         expansion: int = 2,
         conditional: bool = False,
         embedding_dim: int = 64,
@@ -215,10 +243,10 @@ class R3GANGenerator(StagedGenerator):
         channels, side = image_shape(spec, name, SMALLEST, LARGEST)
         plan = Plan(side, width, groups, blocks, expansion)
         self.latent_dim, self.shapes = latent_dim, plan.shapes
-        start: list[nn.Module] = [GenerativeBasis(latent_dim, width)]
+        start: list[nn.Module] = [GenerativeBasis(latent_dim, plan.widths[0])]
         if conditional:
             classes = class_count(spec, f"{name}: conditional=true")
-            start = [JoinedClasses(classes, embedding_dim), GenerativeBasis(latent_dim + embedding_dim, width)]
+            start = [JoinedClasses(classes, embedding_dim), GenerativeBasis(latent_dim + embedding_dim, plan.widths[0])]
         self.levels = nn.ModuleList([nn.Sequential(*start, *plan.blocks(0))])
         for stage, (before, after) in enumerate(pairwise(plan.widths), 1):
             change = [] if before == after else [convolution(before, after)]
@@ -229,16 +257,16 @@ class R3GANGenerator(StagedGenerator):
 class R3GANDiscriminator(Headed, Staged):
     """The generator backwards: stages of residual blocks down to 4x4, a number a channel of its map, one linear logit.
 
-    `width` and `groups` as in the generator. With `conditional` the logit is the inner product of linear features with
-    a vector of the class. Errors as there.
+    `width`, `groups` and `blocks` as in the generator, lists in its order too. With `conditional` the logit is the
+    inner product of linear features with a vector of the class. Errors as there.
     """
 
     def __init__(
         self,
         spec: Spec,
-        width: int = 768,
-        groups: int = 96,
-        blocks: int = 2,
+        width: PerStage = 768,
+        groups: PerStage = 96,
+        blocks: PerStage = 2,
         expansion: int = 2,
         conditional: bool = False,
     ) -> None:
@@ -252,7 +280,7 @@ class R3GANDiscriminator(Headed, Staged):
             before, after = plan.widths[stage + 1], plan.widths[stage]
             change = [] if before == after else [convolution(before, after)]
             self.levels.append(nn.Sequential(Downsampling(), *change, *plan.blocks(stage)))
-        self.pool = DiscriminativeBasis(width)
-        self.head: nn.Module = draw_weights(nn.Linear(width, 1, bias=False))
+        self.pool = DiscriminativeBasis(plan.widths[0])
+        self.head: nn.Module = draw_weights(nn.Linear(plan.widths[0], 1, bias=False))
         if conditional:
-            self.head = ClassProduct(width, class_count(spec, f"{name}: conditional=true"))
+            self.head = ClassProduct(plan.widths[0], class_count(spec, f"{name}: conditional=true"))

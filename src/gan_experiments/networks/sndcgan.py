@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from gan_experiments.data.base import Spec
-from gan_experiments.networks.blocks import Staged, StagedGenerator, image_shape, normalisation, normalise_spectrally
+from gan_experiments.networks.blocks import (
+    Staged,
+    StagedGenerator,
+    check_sizes,
+    image_shape,
+    normalisation,
+    normalise_spectrally,
+)
 from gan_experiments.networks.heads import Headed
 from gan_experiments.networks.initial import initialise_orthogonally
 
@@ -17,7 +24,8 @@ LEVELS = 3
 class SNDCGANGenerator(StagedGenerator):
     """Latents projected to an eighth of the side, then three transposed 4x4 convolutions of stride 2 and a 3x3 one.
 
-    `width` is the number of channels at the full side; it doubles with each halving, to 8 * `width`.
+    `width` is the number of channels at the full side; it doubles with each halving, to 8 * `width`. `norm_eps` is what
+    norms add to variances.
     """
 
     def __init__(
@@ -26,11 +34,13 @@ class SNDCGANGenerator(StagedGenerator):
         latent_dim: int = 128,
         width: int = 64,
         norm: str = "batch",
+        norm_eps: float = 1e-5,
         orthogonal: bool = True,
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         channels, side = image_shape(spec, type(self).__name__, SMALLEST, LARGEST)
+        check_sizes(type(self).__name__, latent_dim=latent_dim, width=width)
         self.latent_dim = latent_dim
         widths = [width * 2**level for level in reversed(range(LEVELS + 1))]
         bottom = side // 2**LEVELS
@@ -39,7 +49,7 @@ class SNDCGANGenerator(StagedGenerator):
         self.levels = nn.ModuleList([nn.Sequential(*first)])
         for before, after in zip(widths, widths[1:], strict=False):
             doubled = nn.ConvTranspose2d(before, after, 4, 2, 1)
-            self.levels.append(nn.Sequential(doubled, normalisation(norm, after), nn.ReLU(inplace=True)))
+            self.levels.append(nn.Sequential(doubled, normalisation(norm, after, norm_eps), nn.ReLU(inplace=True)))
         self.output = nn.Sequential(nn.Conv2d(width, channels, 3, 1, 1), nn.Tanh())
         finish(self, orthogonal, spectral_norm)
 
@@ -57,6 +67,7 @@ class SNDCGANDiscriminator(Headed, Staged):
         spec: Spec,
         width: int = 64,
         norm: str = "none",
+        norm_eps: float = 1e-5,
         slope: float = 0.1,
         sum_positions: bool = False,
         orthogonal: bool = True,
@@ -64,12 +75,13 @@ class SNDCGANDiscriminator(Headed, Staged):
     ) -> None:
         super().__init__()
         before, side = image_shape(spec, type(self).__name__, SMALLEST, LARGEST)
+        check_sizes(type(self).__name__, width=width)
         widths = [width * 2**level for level in range(LEVELS + 1)]
         self.shapes = [(after, side >> min(level + 1, LEVELS)) for level, after in enumerate(widths)]
 
         def convolve(before: int, after: int, kernel: int, stride: int) -> list[nn.Module]:
             convolution = nn.Conv2d(before, after, kernel, stride, 1)
-            return [convolution, normalisation(norm, after), nn.LeakyReLU(slope, inplace=True)]
+            return [convolution, normalisation(norm, after, norm_eps), nn.LeakyReLU(slope, inplace=True)]
 
         self.levels = nn.ModuleList()
         for after in widths[:-1]:

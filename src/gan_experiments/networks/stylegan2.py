@@ -85,7 +85,7 @@ class StyleGAN2Generator(StyleGenerator, Staged):
         channel_base: int = 32768,
         channel_max: int = 512,
         clamp: float | None = None,
-        mean_decay: float = 0.998,
+        mean_decay: float = 0.995,
         conditional: bool = False,
     ) -> None:
         super().__init__()

@@ -146,8 +146,8 @@ class StyleGAN3Generator(StyleGenerator):
     `configuration`: t, 3x3 convolutions; r, 1x1 convolutions, twice as many channels and round filters, so that images
     turn with their input too. Layers have channel_base / (2 cutoff) channels, up to `channel_max`, both doubled in r.
     `critical` of the `depth` layers are critically sampled, maps have a `margin` of pixels, and `magnitude_beta` of
-    their mean squares is kept at each forward. With `conditional`, the class's embedding joins the latents.
-    UserError for impossible numbers.
+    their mean squares is kept at each forward, for each layer and for what colours are made of. With `conditional`, the
+    class's embedding joins the latents. UserError for impossible numbers.
     """
 
     def __init__(
@@ -190,6 +190,7 @@ class StyleGAN3Generator(StyleGenerator):
             round_filter = radial and layer < depth - critical
             nonlinearity = FilteredLeakyReLU(self.bands[before], band, kernel - 1, round_filter, clamp=CLAMP)
             self.levels.append(nn.Sequential(UnitMagnitude(magnitude_beta), convolution, nonlinearity))
+        self.magnitude = UnitMagnitude(magnitude_beta)  # of what colours are made of
         self.to_rgb = ModulatedConv2d(channels[-1], colours, 1, style_dim, depth + 1, demodulate=False)
 
     @property
@@ -203,7 +204,7 @@ class StyleGAN3Generator(StyleGenerator):
             h = self.input(styles)
             for level in self.levels:
                 h = level(h)
-            return OUTPUT_SCALE * widened(self.to_rgb(h).clamp(-CLAMP, CLAMP))
+            return OUTPUT_SCALE * widened(self.to_rgb(self.magnitude(h)).clamp(-CLAMP, CLAMP))
 
 
 class StyleGAN3Discriminator(StyleGAN2Discriminator):

@@ -27,6 +27,7 @@ from gan_experiments.networks.conditional import (
     widen_first,
 )
 from gan_experiments.networks.informed import ClassesByItself, uses_classes
+from gan_experiments.networks.initial import draw_of
 from gan_experiments.trick import Factory, Trick
 
 
@@ -108,11 +109,22 @@ class JoinedMaps(GeneratorConditioning):
 
 
 class ConditionalNorm(GeneratorConditioning):
-    """Conditional batch norm in place of the generator's batch norms, but not its output's (Miyato & Koyama 2018)."""
+    """Conditional batch norm in place of the generator's batch norms, but not its output's (Miyato & Koyama 2018).
+
+    `gains` and `shifts` name how their tables are drawn (of gains less 1), None: 1 and 0; `spectral_norm` of both.
+    """
+
+    def __init__(self, gains: str | None = None, shifts: str | None = None, spectral_norm: bool = False) -> None:
+        super().__init__()
+        if spectral_norm and (gains is None or shifts is None):
+            raise UserError(
+                "spectral_norm=true: tables of 0 have no singular value; set gains and shifts to orthogonal"
+            )
+        self.gains, self.shifts, self.spectral_norm = gains, shifts, spectral_norm
 
     def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
         """The network with other norms."""
-        if not condition_norms(network, classes):
+        if not condition_norms(network, classes, self.gains, self.shifts, self.spectral_norm):
             raise UserError(
                 f"conditioning {self.name}: {type(network).__name__} has no batch norm to replace; set "
                 "model.generator.norm=batch (dcgan) or batch_norm=true (mlp), or take one_hot or native"
@@ -149,17 +161,34 @@ class Planes(DiscriminatorConditioning):
 
 
 class ProjectionHead(DiscriminatorConditioning):
-    """Adds the inner product of features and a vector of the class to the logit (Miyato & Koyama 2018)."""
+    """Adds the inner product of features and a vector of the class to the logit (Miyato & Koyama 2018).
+
+    `init` names how the vectors are drawn.
+    """
+
+    def __init__(self, init: str = "glorot") -> None:
+        super().__init__()
+        draw_of(init)
+        self.init = init
 
     def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
         """The network with a projection at its end."""
         inner, layers, last = last_linear(network, f"conditioning {self.name}")
-        inner.head = nn.Sequential(*layers, Projection(last, classes))
+        inner.head = nn.Sequential(*layers, Projection(last, classes, self.init))
         return network
 
 
 class Sideways(DiscriminatorConditioning):
-    """Puts a head with further outputs at the discriminator's end; what they are for is a term's business."""
+    """Puts a head with further outputs at the discriminator's end; what they are for is a term's business.
+
+    `init` names how its weights are drawn, None: as torch does.
+    """
+
+    def __init__(self, init: str | None = None) -> None:
+        super().__init__()
+        if init is not None:
+            draw_of(init)
+        self.init = init
 
     def condition(self, network: nn.Module, spec: Spec, classes: int) -> nn.Module:
         """The network with the head, and the hook that takes its outputs apart."""
@@ -170,51 +199,59 @@ class Sideways(DiscriminatorConditioning):
         return network
 
     @abstractmethod
-    def head(self, logit: nn.Linear, classes: int) -> SideHead:
-        """The head around the map to the logit."""
+    def head(self, logit: nn.Linear, classes: int) -> SideHead | MultiHingeHead:
+        """The head around the map to the logit, or in its place."""
 
 
-class Classifier(Sideways):
+class Classifying(Sideways):
+    """Further outputs that are class logits; without `bias` they are a linear map of features."""
+
+    def __init__(self, init: str | None = None, bias: bool = True) -> None:
+        super().__init__(init)
+        self.bias = bias
+
+
+class Classifier(Classifying):
     """A classifier of classes beside the logit (Odena et al. 2017, AC-GAN)."""
 
     def head(self, logit: nn.Linear, classes: int) -> SideHead:
         """k further outputs."""
-        return ClassifierHead(logit, [classes])
+        return ClassifierHead(logit, [classes], self.init, self.bias)
 
 
-class TwinClassifiers(Sideways):
+class TwinClassifiers(Classifying):
     """Two classifiers, one of them of generated samples only (Gong et al. 2019, TAC-GAN)."""
 
     def head(self, logit: nn.Linear, classes: int) -> SideHead:
         """Twice k further outputs."""
-        return TwinClassifierHead(logit, [classes, classes])
+        return TwinClassifierHead(logit, [classes, classes], self.init, self.bias)
 
 
-class DiscriminativeClassifier(Sideways):
+class DiscriminativeClassifier(Classifying):
     """A classifier of class and origin at once (Hou et al. 2022, ADC-GAN)."""
 
     def head(self, logit: nn.Linear, classes: int) -> SideHead:
         """2k further outputs."""
-        return DiscriminativeClassifierHead(logit, [2 * classes])
+        return DiscriminativeClassifierHead(logit, [2 * classes], self.init, self.bias)
 
 
 class MultiHingeScores(Sideways):
     """k + 1 class scores in place of the logit (Kavalerov et al. 2021, MHGAN)."""
 
-    def head(self, logit: nn.Linear, classes: int) -> SideHead:
+    def head(self, logit: nn.Linear, classes: int) -> MultiHingeHead:
         """k + 1 outputs."""
-        return MultiHingeHead(logit, [classes + 1])
+        return MultiHingeHead(logit, classes + 1, self.init)
 
 
 class Embeddings(Sideways):
     """An embedding of `dim` dimensions for samples and for classes (Kang & Park 2020; Kang et al. 2021)."""
 
-    def __init__(self, dim: int = 512) -> None:
-        super().__init__()
+    def __init__(self, dim: int = 512, init: str | None = None) -> None:
+        super().__init__(init)
         if dim < 2:
             raise UserError(f"dim={dim}: an embedding on the unit sphere has 2 dimensions or more")
         self.dim = dim
 
     def head(self, logit: nn.Linear, classes: int) -> SideHead:
         """`dim` further outputs and a table of classes."""
-        return EmbeddingHead(logit, [self.dim], classes)
+        return EmbeddingHead(logit, [self.dim], classes, self.init)
