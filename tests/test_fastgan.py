@@ -35,6 +35,13 @@ def test_published_counts(blocks: str, count: int) -> None:
     assert count_parameters(bare) == count
 
 
+def test_the_map_to_colours_may_do_without_a_bias() -> None:
+    """As FastGAN's published one; Projected GAN's has it."""
+    for bias in (True, False):
+        last = FastGANGenerator(Spec((1, 8, 8)), 4, 2, output_bias=bias).output[0]
+        assert isinstance(last, nn.Conv2d) and (last.bias is not None) == bias
+
+
 def test_blocks_alternate() -> None:
     """One more convolution at 8, 32 and 128, with two noises each."""
     with torch.device("meta"):

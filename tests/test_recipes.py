@@ -33,7 +33,8 @@ LIMIT = 10_000_000
 NAMES = {
     "acgan_cifar10", "biggan_cifar10", "biggan_diffaugment_cifar10_10pct", "cgan_pd_cifar10", "dcgan64",
     "dcgan_cifar10", "dragan_cifar10", "infogan", "lapgan", "lsgan_cifar10", "progan_folder", "r3gan_cifar10",
-    "r3gan_ffhq64", "r3gan_stacked_mnist", "reacgan_cifar10", "s3gan", "sagan_cifar10", "sagan_imagenet128",
+    "r3gan_ffhq64", "r3gan_imagenet64",
+    "r3gan_stacked_mnist", "reacgan_cifar10", "s3gan", "sagan_cifar10", "sagan_imagenet128",
     "semi_supervised", "sngan_cifar10", "stylegan2_ada_cifar10", "stylegan3_r_folder", "stylegan3_t_folder",
     "transgan_cifar10", "wgan_cifar10", "wgan_gp_cifar10",
 }  # fmt: skip

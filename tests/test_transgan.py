@@ -38,6 +38,26 @@ def test_published_numbers_of_parameters() -> None:
         assert count_parameters(TransGANDiscriminator(spec)) == 10_210_400
 
 
+def test_the_published_generator_for_256x256_by_hand() -> None:
+    """ViT_custom_local544444_256_rp of the published code: two bicubic doublings, then windows of 16."""
+    with torch.device("meta"):
+        found = TransGANGenerator(Spec((3, 256, 256)), 512, depths=[5, 4, 4, 4, 4, 4], norm="pixel", bicubic=2)
+
+    def block(d: int, window: int) -> int:
+        return 3 * d * d + d * d + d + 4 * (2 * window - 1) ** 2 + 8 * d * d + 5 * d
+
+    stages = [
+        (1024, 8, 5, 8),
+        (1024, 16, 4, 16),
+        (1024, 32, 4, 32),
+        (256, 64, 4, 16),
+        (64, 128, 4, 16),
+        (16, 256, 4, 16),
+    ]
+    tokens = sum(d * side**2 + count * block(d, window) for d, side, count, window in stages)
+    assert count_parameters(found) == (512 + 1) * 64 * 1024 + tokens + 16 * 3 + 3 == 205_291_927
+
+
 @pytest.mark.parametrize("side", [8, 16, 32])
 def test_shapes(side: int) -> None:
     generator, discriminator = small(side, channels=1)

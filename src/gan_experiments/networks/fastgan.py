@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from gan_experiments.data.base import Spec
 from gan_experiments.errors import UserError
 from gan_experiments.game import Head, Verdict
-from gan_experiments.networks.blocks import StagedGenerator, image_shape, initialise, normalise_spectrally
+from gan_experiments.networks.blocks import StagedGenerator, check_sizes, image_shape, initialise, normalise_spectrally
 
 SMALLEST, LARGEST = 8, 1024
 
@@ -113,8 +113,8 @@ class FastGANGenerator(StagedGenerator):
 
     `width` is the number of channels at side 128: 2 width at 32 and 64, doubled with each halving below, halved with
     each doubling above. `blocks` is alternating, with two convolutions at 8, 32, 128 ... (FastGAN), double or single
-    everywhere (Projected GAN's and its lite version). Raises UserError for other blocks and for other sides than 8 to
-    1024.
+    everywhere (Projected GAN's and its lite version). The map to colours has a bias with `output_bias`. Raises UserError for other
+    blocks and for other sides than 8 to 1024.
     """
 
     def __init__(
@@ -125,12 +125,14 @@ class FastGANGenerator(StagedGenerator):
         blocks: str = "alternating",
         normalise_latents: bool = False,
         tanh: bool = True,
+        output_bias: bool = True,
         init_std: float | None = 0.02,
         spectral_norm: bool = True,
     ) -> None:
         super().__init__()
         name = type(self).__name__
         channels, side = image_shape(spec, name, SMALLEST, LARGEST)
+        check_sizes(name, latent_dim=latent_dim)
         if blocks not in BLOCKS:
             raise UserError(f"{name}: blocks={blocks!r}: use {', '.join(BLOCKS)}")
         if width < 1:
@@ -144,7 +146,7 @@ class FastGANGenerator(StagedGenerator):
         self.excitations = nn.ModuleDict(
             {str(s): Excitation(widths[s // 16], widths[s]) for s in widths if s in EXCITED}
         )
-        last: list[nn.Module] = [nn.Conv2d(widths[side], channels, 3, 1, 1)]
+        last: list[nn.Module] = [nn.Conv2d(widths[side], channels, 3, 1, 1, bias=output_bias)]
         self.output = nn.Sequential(*last, *([nn.Tanh()] if tanh else []))
         initialise(self, init_std)
         if spectral_norm:
