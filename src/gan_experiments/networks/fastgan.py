@@ -113,8 +113,8 @@ class FastGANGenerator(StagedGenerator):
 
     `width` is the number of channels at side 128: 2 width at 32 and 64, doubled with each halving below, halved with
     each doubling above. `blocks` is alternating, with two convolutions at 8, 32, 128 ... (FastGAN), double or single
-    everywhere (Projected GAN's and its lite version). The map to colours has a bias with `output_bias`. Raises UserError for other
-    blocks and for other sides than 8 to 1024.
+    everywhere (Projected GAN's and its lite version). The map to colours has a bias with `output_bias`. UserError for
+    other blocks and for other sides than 8 to 1024.
     """
 
     def __init__(
