@@ -31,7 +31,7 @@ HEADERS_ONLY = ("experiment",)
 COMMAND = ("gan-train ", "python ", "python3 ")
 LABELS = r"(Parameters|Budget|Published|Differences|Small): "
 SETTING = re.compile(
-    r"`[^`]+`|(?<![\w.\"'])'?[~+]?[A-Za-z_][\w.]*=(?:\[[^\]]*\]|\{[^}]*\}|[^\s,;:()]*[\w\]}])'?|[\w/.-]*\w_[\w/.-]*\w"
+    r"`[^`]+`|(?<![\w.\"'])'?[~+]?[A-Za-z_][\w.]*=(?:\[[^\]]*\]|\{[^}]*\}|[^\s,;:()]*[\w\]}*])'?|[\w/.-]*\w_[\w/.-]*\w"
 )
 """What is set as code: what already is, key=value, and names with underscores."""
 
