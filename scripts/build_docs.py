@@ -135,13 +135,24 @@ def group_options(folders: Sequence[Path], group: str) -> str:
 
 def option_section(path: Path, group: str, name: str) -> str:
     """All that the file of an option says."""
-    comment, lines, everywhere = parts(path)
+    comment, lines, package = parts(path)
     source = f"[conf/{group}/{name}.yaml](../conf/{group}/{name}.yaml)"
-    pieces = [f"### {name}", *prose(comment)]
+    pieces = [f"### {name}", *prose(unlabelled(comment, name))]
     if group in HEADERS_ONLY:
         return "\n\n".join([*pieces, f"Settings: {source}"])
-    where = "" if everywhere or not any(":" in line for line in lines) else f", below `{group}`"
+    bare = package == "_global_" or not any(":" in line for line in lines)
+    where = "" if bare else f", below `{package or group}`"
     return "\n\n".join([*pieces, f"{source}{where}:", "\n".join(["```yaml", *lines, "```"])])
+
+
+def unlabelled(comment: Sequence[str], name: str) -> list[str]:
+    """A comment without the option's name before it; after such a line, which has no full stop, begins a paragraph."""
+    label = re.match(rf"(\w+=)?{name}: ", comment[0])
+    if label is None:
+        return list(comment)
+    first = comment[0][label.end() :]
+    pause = [""] if comment[1:] and comment[1][:1].isupper() else []
+    return [first[:1].upper() + first[1:], *pause, *comment[1:]]
 
 
 def prose(comment: Sequence[str]) -> Iterator[str]:

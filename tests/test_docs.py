@@ -1,4 +1,4 @@
-"""README.md and docs/: commands would begin, links lead somewhere, what is generated is up to date, the loss is added."""
+"""README.md and docs/: commands would begin, links lead somewhere, what is generated is up to date."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from contests import contest
 from documented import BLOCK, PAGES, ROOT, Typed, commands, composed_job, script, try_out
 from gan_experiments.composition import SEVERAL, options
 from gan_experiments.config import conf_dir
 from gan_experiments.errors import UserError
-from contests import contest
 
 CONF = Path(conf_dir())
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
@@ -70,7 +70,8 @@ def test_every_command_would_begin(command: Typed) -> None:
         "gan-train los=hinge", "gan-train loss=hing", "gan-train run.sede=1", "gan-train regularizer=[r1,r3]",
         "gan-train regularizer.r1.weight=1", "gan-train -m loss=hinge,hing", "gan-train --hepl", "gan-train --help los",
         "gan-train loss=hinge trick=label_smoothing", "gan-train model.generator.widht=3", "gan-train dataset=folder",
-        "python scripts/sample.py RUN --cuont 64", "python scripts/sample.py RUN --plane", "python scripts/sampel.py RUN",
+        "python scripts/sample.py RUN --cuont 64", "python scripts/sample.py RUN --plane",
+        "python scripts/sampel.py RUN",
         "python scripts/evaluate.py RUN --metric fidd", "python scripts/evaluate.py x.npz dataset.sice=3",
         "python scripts/reproduce/seeds.py --dir x --sedes 3", "python scripts/reproduce/speed.py los=hinge",
         "python scripts/compare.py", "make trian",
@@ -83,8 +84,14 @@ def test_a_misspelt_command_is_noticed(line: str) -> None:
 
 
 def test_commands_are_found_in_blocks_and_sentences() -> None:
-    text = "Say `gan-train a=1`.\n\n```\ngan-train b=2 \\\n  c=3   # why\nmake x\n```\n\n```shell\npip y\n```\n`gan-train`"
-    assert [" ".join(command.words) for command in commands("", text)] == ["gan-train b=2 c=3", "make x", "gan-train a=1"]
+    text = (
+        "Say `gan-train a=1`.\n\n```\ngan-train b=2 \\\n  c=3   # why\nmake x\n```\n\n```shell\npip y\n```\n`gan-train`"
+    )
+    assert [" ".join(command.words) for command in commands("", text)] == [
+        "gan-train b=2 c=3",
+        "make x",
+        "gan-train a=1",
+    ]
     with pytest.raises(AssertionError):
         list(commands("", "```text\ngan-train a=1\n```\n"))
     assert len(ONCE) > 100

@@ -156,9 +156,9 @@ def test_the_well_known_smaller_dcgan_is_the_paper_s_with_half_the_width_and_sma
     composed: Callable[..., DictConfig],
 ) -> None:
     """The counts of facebookresearch/pytorch_GAN_zoo; the header gives the overrides."""
-    said = re.search(r"has G ([\d,]+), D ([\d,]+):\n(.+)$", header("dcgan64"), re.MULTILINE)
+    said = re.search(r"has G ([\d,]+), D ([\d,]+):\n((?:.+\\\n)*.+)$", header("dcgan64"), re.MULTILINE)
     assert said is not None
-    config = composed("experiment=dcgan64", *said[3].split())
+    config = composed("experiment=dcgan64", *re.findall(r"model\S+", said[3]))
     found = players(config, Spec((3, 64, 64)), "meta")
     assert found == (3_576_704, 2_765_568) == dcgan(64, 4)
     assert found == tuple(int(number.replace(",", "")) for number in said.groups()[:2])

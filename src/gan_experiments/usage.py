@@ -180,19 +180,19 @@ def group_page(folders: Sequence[Path], name: str) -> str:
 def option_page(folders: Sequence[Path], name: str, option: str) -> str:
     """All that the comment at the top of an option's file says, and its keys with their values."""
     path = find(folders, name, option)
-    comment, keys, everywhere = parts(path)
-    where = "" if everywhere else f" below {name}"
+    comment, keys, package = parts(path)
+    where = "" if package == "_global_" else f" below {package or name}"
     body = [f"  {line}".rstrip() for line in keys]
     return "\n".join([f"{name}={option}", "", *comment, "", f"Keys{where}, as {path.name} has them:", *body]).rstrip()
 
 
-def parts(path: Path) -> tuple[list[str], list[str], bool]:
-    """The comment at the top of an option's file without its marks, the lines below, and whether these are keys of the
-    root."""
+def parts(path: Path) -> tuple[list[str], list[str], str]:
+    """The comment at the top of an option's file without its marks, the lines below, and the package that it names."""
     lines = path.read_text(encoding="utf-8").splitlines()
     top = next((place for place, line in enumerate(lines) if not line.startswith("#")), len(lines))
     comment = [line.removeprefix("#").removeprefix(" ") for line in lines[:top] if "@package" not in line]
-    return comment, lines[top:], any("@package _global_" in line for line in lines[:top])
+    packages = re.findall(r"^# @package (\S+)", "\n".join(lines[:top]), re.MULTILINE)
+    return comment, lines[top:], packages[0] if packages else ""
 
 
 def find(folders: Sequence[Path], group: str, option: str) -> Path:
