@@ -82,7 +82,7 @@ def try_training(arguments: Sequence[str]) -> None:
         return
     if "--version" in arguments:
         return
-    with patch("argparse.ArgumentParser.error", refuse):
+    with patch("argparse.ArgumentParser.exit", refuse):
         found = get_args_parser().parse_args(list(arguments))
     for overrides in jobs(found.overrides) if found.multirun else [found.overrides]:
         composed_job(tuple(overrides))
@@ -170,7 +170,7 @@ def parsed(module: Any, argv: Sequence[str]) -> tuple[argparse.Namespace, list[s
 
         return patch(f"argparse.ArgumentParser.{name}", parse)
 
-    with patch("sys.argv", list(argv)), patch("argparse.ArgumentParser.error", refuse), outermost("parse_args"), \
+    with patch("sys.argv", list(argv)), patch("argparse.ArgumentParser.exit", refuse), outermost("parse_args"), \
          outermost("parse_known_args"):  # fmt: skip
         try:
             if hasattr(module, "parse"):
@@ -184,6 +184,6 @@ def parsed(module: Any, argv: Sequence[str]) -> tuple[argparse.Namespace, list[s
     raise AssertionError(f"{argv[0]} parses nothing")
 
 
-def refuse(parser: argparse.ArgumentParser, message: str) -> None:
-    """In place of printing and leaving."""
+def refuse(parser: argparse.ArgumentParser, status: int = 0, message: str | None = None) -> None:
+    """In place of leaving."""
     raise AssertionError(message)

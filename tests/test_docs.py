@@ -59,7 +59,8 @@ def test_a_page_out_of_date_fails_the_check(
 
 
 @pytest.mark.parametrize("command", ONCE, ids=str)
-def test_every_command_would_begin(command: Typed) -> None:
+def test_every_command_would_begin(command: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     if " ".join(command.words) not in OWN:
         try_out(command.words)
 
