@@ -11,9 +11,10 @@ python scripts/evaluate.py images/ --reference others/ --extractor efficientnet_
 python scripts/evaluate.py samples.npz --dataset folder --metric fid dataset.path=photos dataset.size=64
 
 Images are a folder (with one subfolder a class, if they have classes) or an .npz: uint8 (n, h, w, c) or (n, c, h, w)
-as arr_0, images or samples, labels as arr_1 or labels. They are compared with the training part of a data set, whose
-held-out part gives the floor, or with a folder or an .npz of which the share --held-out does. Arguments key=value
-change the configuration. The exit code is 1 if anything could not be scored; the rest is scored all the same.
+as arr_0, images or samples, labels as arr_1 or labels, names of the classes as classes. They are compared with the
+training part of a data set, whose held-out part gives the floor, or with a folder or an .npz of which the share
+--held-out does. Arguments key=value change the configuration. The exit code is 1 if anything could not be scored; the
+rest is scored all the same.
 """
 
 from __future__ import annotations

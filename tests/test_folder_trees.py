@@ -26,6 +26,7 @@ from gan_experiments.data.depth import Unreadable
 from gan_experiments.data.folder import folder
 from gan_experiments.data.natural import natural_key
 from gan_experiments.data.npz import load_npz
+from gan_experiments.data.sampler import Sampler
 from gan_experiments.data.tree import find
 from gan_experiments.errors import UserError
 from gan_experiments.sheets import class_numbers
@@ -446,3 +447,51 @@ def test_classes_called_by_numbers_are_asked_for_by_those() -> None:
         ask(("1", "2", "10"), "0")
     with pytest.raises(UserError, match="no class 2; there is cat, dog, or 0 to 1$"):
         ask(("cat", "dog"), "2")
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EACCES, "photos/a: can't be listed (Permission denied); allow reading it"),
+        (errno.ENAMETOOLONG, "photos/a: can't be listed (File name too long); shorten the names"),
+        (errno.EIO, "photos/a: can't be listed (Input/output error); mend that"),
+    ],
+)
+def test_folders_that_cannot_be_listed_are_named(
+    number: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, listing = draw(tmp_path / "photos", each("a", "b")), os.scandir
+
+    def refuse(folder: Path) -> object:
+        if Path(folder).name == "a":
+            raise OSError(number, os.strerror(number), str(folder))
+        return listing(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError) as caught:
+        load(root)
+    assert message in str(caught.value)
+
+
+def test_files_that_may_not_be_read_are_left_out_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, opening = draw(tmp_path / "photos", each("a", "b")), Image.open
+
+    def refuse(path: Path) -> Image.Image:
+        if path.name == "1.png":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opening(path)
+
+    monkeypatch.setattr(Image, "open", refuse)
+    assert len(load(root).train.samples) == 4
+    assert sum("1.png: left out, can't be read (PermissionError" in line for line in caplog.messages) == 2
+
+
+def test_a_few_images_fill_any_batch(tmp_path: Path) -> None:
+    dataset = load(draw(tmp_path / "photos", ["1.png", "2.png", "3.png"]), held_out=0.01)
+    assert (len(dataset.train), len(dataset.held_out)) == (2, 1)
+    batch = dataset.train.take(Sampler(len(dataset.train), 64, 0).indices(3))
+    assert len(batch.samples) == 64 and {int(image[0, 0, 0] * 1e6) for image in batch.samples} <= {
+        int(image[0, 0, 0] * 1e6) for image in dataset.train.take(torch.arange(2)).samples
+    }

@@ -6,16 +6,15 @@ import os
 import re
 from collections.abc import Sequence
 
-Chunk = tuple[int, int, str]
+DIGITS = re.compile("([0-9]+)")
 
 
-def natural_key(name: str) -> tuple[tuple[tuple[Chunk, ...], str], ...]:
+def natural_key(name: str) -> list[tuple[list[str | int], str]]:
     """What names with "/" are sorted by, folder by folder: runs of digits as numbers, a minus in front as sign.
 
     Names that count alike, such as 01 and 1, are told apart by their letters.
     """
-    return tuple((tuple(_chunk(text) for text in re.findall(r"^-[0-9]+|[0-9]+|[^0-9]+", part)), part)
-                 for part in name.split("/"))  # fmt: skip
+    return [(_chunks(part), part) for part in name.split("/")]
 
 
 def readable(name: str) -> str:
@@ -35,6 +34,10 @@ def numbered(classes: Sequence[str]) -> dict[int, int]:
     return known if len(known) == len(classes) else {place: place for place in range(len(classes))}
 
 
-def _chunk(text: str) -> Chunk:
-    """Numbers by their value, before anything else."""
-    return (0, int(text), "") if text[-1].isdigit() and text.isascii() else (1, 0, text)
+def _chunks(part: str) -> list[str | int]:
+    """Texts and numbers by turns, a text first, so that only alike are compared."""
+    chunks: list[str | int] = list(DIGITS.split(part))
+    chunks[1::2] = map(int, chunks[1::2])
+    if chunks[0] == "-" and len(chunks) > 1:
+        chunks[:2] = "", -int(chunks[1])
+    return chunks
