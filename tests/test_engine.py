@@ -339,7 +339,7 @@ def test_nan_names_the_term_and_the_step() -> None:
 
 
 def test_meter_gives_means_and_starts_again() -> None:
-    meter = Meter(torch.device("cpu"))
+    meter = Meter(torch.device("cpu"), str)
     for value in (1.0, 3.0):
         meter.add("a/b", torch.tensor(value), 0)
     assert meter.drain() == {"a/b": 2.0}

@@ -19,6 +19,10 @@ class Curve(ABC):
     def bounds(self) -> tuple[float, float]:
         """The smallest and the largest value on its way."""
 
+    def height(self) -> tuple[str, float]:
+        """The argument, as a dotted place, that says how high the curve goes, and what it is; none: its maximum."""
+        return "", self.bounds()[1]
+
 
 class Constant(Curve):
     """The same value all along."""
@@ -33,6 +37,10 @@ class Constant(Curve):
     def bounds(self) -> tuple[float, float]:
         """The constant."""
         return self.value, self.value
+
+    def height(self) -> tuple[str, float]:
+        """The constant."""
+        return ".value", self.value
 
 
 class Ramp(Curve):
@@ -54,6 +62,10 @@ class Ramp(Curve):
     def bounds(self) -> tuple[float, float]:
         """Start and end, in order of size."""
         return min(self.start, self.end), max(self.start, self.end)
+
+    def height(self) -> tuple[str, float]:
+        """The larger end."""
+        return (".start", self.start) if self.start >= self.end else (".end", self.end)
 
     @abstractmethod
     def shape(self, done: float) -> float:
@@ -92,6 +104,10 @@ class Proportional(Curve):
         """From 0 to the limit."""
         return 0.0, self.limit
 
+    def height(self) -> tuple[str, float]:
+        """The limit."""
+        return ".limit", self.limit
+
 
 class WarmUp(Curve):
     """Another curve, scaled from 0 to 1 linearly over the first `over` images."""
@@ -100,6 +116,7 @@ class WarmUp(Curve):
         if over <= 0:
             raise UserError(f"WarmUp: over={over} must be a positive number of images")
         self.curve, self.over = as_curve(curve), over
+        self.nested = isinstance(curve, Curve)
 
     def __call__(self, images: int, total: int) -> float:
         """The scaled value."""
@@ -109,6 +126,11 @@ class WarmUp(Curve):
         """From 0 to where the other curve goes."""
         low, high = self.curve.bounds()
         return min(low, 0.0), max(high, 0.0)
+
+    def height(self) -> tuple[str, float]:
+        """That of the other curve."""
+        place, height = self.curve.height()
+        return (f".curve{place}" if self.nested else ".curve"), height
 
 
 def as_curve(value: float | Curve) -> Curve:

@@ -8,4 +8,9 @@ class UserError(Exception):
 
 
 class NonFinite(UserError):
-    """A loss or a parameter became NaN or infinite; the run stops and names it."""
+    """A loss, weights or samples became NaN or infinite; the run stops and names it, and what to change.
+
+    The same command would end the same; the state of a run says so by the words of `SAID`.
+    """
+
+    SAID = "became NaN or infinite"

@@ -13,6 +13,7 @@ from typing import Any, cast
 from omegaconf import DictConfig
 
 from gan_experiments import runtime as machine
+from gan_experiments.analysis.divergence import Diverged
 from gan_experiments.assembly import assemble_evaluator, build_game, build_trainer
 from gan_experiments.batch_statistics import statistics_of
 from gan_experiments.config import build, plain
@@ -61,9 +62,10 @@ def run(config: DictConfig, directory: Path, again: str = "") -> float | None:
     settings = typed(config)
     with RunDirectory(directory, plain(config), settings.checkpoint.keep) as home:
         if home.former is not None and home.completed:
-            log.info("%s is complete (%s images)", directory, f"{home.former.images:,}")
+            log.info("%s is complete (%s images)%s", directory, f"{home.former.images:,}", but_diverged(home))
             say_closing(home, settings)
             return home.former.objective
+        home.refuse_repetition()
         log.info("run.dir: %s", directory)
         home.status.update(State.RUNNING, reason="")
         try:
@@ -76,9 +78,15 @@ def run(config: DictConfig, directory: Path, again: str = "") -> float | None:
             home.status.update(State.FAILED, reason=str(error) or type(error).__name__)
             raise
         home.status.update(State.COMPLETED, objective=objective)
-        log.info("%s: completed", directory)
+        log.info("%s: completed%s", directory, but_diverged(home))
         say_closing(home, settings)
         return objective
+
+
+def but_diverged(home: RunDirectory) -> str:
+    """What must be said of a run that reached its end in ruins."""
+    found = (said["sentence"] for said in home.status.current.diagnosis if said["name"] == Diverged.name)
+    return next((f", but it diverged: {sentence}" for sentence in found), "")
 
 
 def say_closing(home: RunDirectory, settings: Config) -> None:
@@ -192,7 +200,7 @@ def build_observers(
     if evaluator.metrics:
         statistics = statistics_of(settings)
         observers.append(Evaluation(scoring.every, scoring.raw, evaluator, ema, home.samples, *reports, statistics))
-    observers.append(Diagnosis(home.records, logger, home.status))
+    observers.append(Diagnosis(home.records, logger, home.status, home.config))
     observers.append(Checkpointing(settings.checkpoint.every, home, ema, dataset.fingerprint))
     return observers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,10 +14,13 @@ NEVER = 2**62
 
 
 class Meter:
-    """Sums of named scalars on the device; nothing is copied to the host until they are read."""
+    """Sums of named scalars on the device; nothing is copied to the host until they are read.
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    `remedy` says what to change when a number of the player that it is given isn't finite.
+    """
+
+    def __init__(self, device: torch.device, remedy: Callable[[str], str]) -> None:
+        self.device, self.remedy = device, remedy
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.first_bad: dict[str, Tensor] = {}
@@ -40,11 +44,8 @@ class Meter:
         steps = torch.stack(list(self.first_bad.values())).tolist()
         worst, name = min(zip(steps, self.first_bad, strict=True), key=lambda pair: pair[0])
         if worst < NEVER:
-            player, _, what = name.partition("/")
-            raise NonFinite(
-                f"{name} became NaN or infinite at step {worst}: stopped; look at {player}'s {what} just before, "
-                f"lower schedule.{player}.optimizer.lr or strengthen a penalty"
-            )
+            remedy = self.remedy(name.partition("/")[0])
+            raise NonFinite(f"{name} {NonFinite.SAID} at step {worst}: stopped; {remedy}")
 
     def drain(self) -> dict[str, float]:
         """Means since the last drain, by name; the sums start again. Raises NonFinite as `check` does."""

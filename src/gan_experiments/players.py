@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gan_experiments.curves import Curve, as_curve
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Term
+from gan_experiments.weight_growth import WeightGrowth, first_to_go
 
 Optimizer = torch.optim.Optimizer
 
@@ -38,6 +39,7 @@ class TunedOptimizer:
         taken = inspect.signature(make).parameters
         # null stands where another optimizer's number was before an option of the group `optimizer` took its place
         settings = {name: value for name, value in settings.items() if value is not None or name in taken}
+        self.where, self.settings = where, dict(settings)
         self.lr_factor, self.correction = lr_factor, correction
         self.curves = {name: value for name, value in settings.items() if _moves(value)}
         unknown = sorted(set(settings) - set(taken))
@@ -68,6 +70,18 @@ class TunedOptimizer:
         """The learning rate of the last step."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    @property
+    def lever(self) -> str:
+        """The key that sets how high the rate is, with its value now, and the factor's where that counts."""
+        rate = self.settings.get("lr")
+        place, height = rate.height() if isinstance(rate, Curve) else ("", rate)
+        default = rate is None  # a key that isn't there yet is added with a plus
+        key = f"{'+' if default else ''}{self.where}.lr{place}"
+        said = f"{key} ({self.optimizer.defaults['lr'] if default else height:g} now)"
+        if self.lr_factor != 1:
+            said += f" or {self.where.removesuffix('.optimizer')}.lr_factor ({self.lr_factor:g} now)"
+        return said
+
 
 class Player:
     """A side of the game: what it moves, how, towards what, and how often a step (`moves`)."""
@@ -88,6 +102,7 @@ class Player:
         self.name, self.modules, self.tuned, self.terms, self.moves = name, list(modules), optimizer, list(terms), moves
         self.parameters = [p for module in modules for p in module.parameters()]
         self.separate_lazy = separate_lazy
+        self.growth = WeightGrowth(self.parameters)
         self.move_count = 0
 
     def due(self) -> list[list[Term]]:
@@ -114,10 +129,11 @@ class Player:
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        """Optimizer, terms and move count."""
+        """Optimizer, terms, growth of weights and move count."""
         return {
             "optimizer": self.tuned.optimizer.state_dict(),
             "terms": {term.name: term.state_dict() for term in self.terms},
+            "growth": self.growth.state_dict(),
             "move_count": self.move_count,
         }
 
@@ -126,7 +142,17 @@ class Player:
         self.tuned.optimizer.load_state_dict(state["optimizer"])
         for term in self.terms:
             term.load_state_dict(state["terms"][term.name])
+        self.growth.load_state_dict(state.get("growth", {}))  # states of older versions have none
         self.move_count = state["move_count"]
+
+
+def lowering(players: Sequence[Player], suspect: str) -> str:
+    """Whose weights exploded first and the key that lowers its rate; where nobody's did, that of `suspect`."""
+    named = {player.name: player for player in players}
+    gone = first_to_go((player.name, player.growth) for player in players)
+    if gone:
+        return f"the {gone[0]}'s weights went first: lower {named[gone[0]].tuned.lever}"
+    return f"lower {named.get(suspect, players[0]).tuned.lever}"
 
 
 def counted(game: Game, players: Sequence[Player]) -> Player:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import secrets
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from gan_experiments.checkpoint import Checkpoints, differences
-from gan_experiments.errors import UserError
+from gan_experiments.errors import NonFinite, UserError
 from gan_experiments.locations import locations
 from gan_experiments.logging import strict_json
 from gan_experiments.logging.atomic import write_atomic
@@ -67,6 +68,18 @@ class RunDirectory:
     def completed(self) -> bool:
         """Whether the run has reached its end before."""
         return self.former is not None and self.former.state is State.COMPLETED
+
+    def refuse_repetition(self) -> None:
+        """UserError where a run has ended in numbers that weren't finite: continued, it would end the same."""
+        former = self.former
+        if former is None or former.state is not State.FAILED or NonFinite.SAID not in former.reason:
+            return
+        places = (self.path.with_name(f"{self.path.name}-{number}") for number in itertools.count(2))
+        free = next(place for place in places if not place.exists())
+        raise UserError(
+            f"run.dir={self.path}: this run failed and would fail again: {former.reason}; start with that changed "
+            f"elsewhere, e.g. run.dir={free} (to try again all the same, remove {self.path / 'status.json'})"
+        )
 
     def _compare(self) -> None:
         """Refuse a directory that holds work of another configuration; one without any is given this configuration."""

@@ -19,7 +19,7 @@ from gan_experiments.errors import UserError
 from gan_experiments.game import Deal, Game, Round, Term
 from gan_experiments.meter import Meter
 from gan_experiments.modules import buffers_kept
-from gan_experiments.players import Player, counted
+from gan_experiments.players import Player, counted, lowering
 from gan_experiments.runtime import Runtime, seed_networks
 
 
@@ -92,7 +92,7 @@ class Trainer:
         self.step_count = 0
         self.stop_requested = False
         self.seconds_aside = 0.0
-        self.meter = Meter(runtime.device)
+        self.meter = Meter(runtime.device, lambda player: lowering(self.players, player))
         game.requires_grad_(False)
 
     @property
@@ -256,6 +256,7 @@ class Trainer:
             scaler.update()
         for observer in self.observers:
             observer.after_update(self, player)
+        player.growth.look(sum(player.move_count for player in self.players))
 
     @contextmanager
     def aside(self) -> Iterator[None]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, final
 
+from gan_experiments.analysis.advice import Plan
 from gan_experiments.analysis.orbits import RECORDS
 
 WARM_UP = 300
@@ -25,10 +26,26 @@ class Sure(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What symptoms must know of a run: the losses of a sure D, if the loss has them, and its images in all."""
+    """What symptoms must know of a run: the losses of a sure D, if the loss has them, its images in all, and what it is
+    made of.
+
+    `anchored` says whether the loss fixes where logits lie: where it only sees differences they may drift together.
+    An `unbounded` one rewards D for any difference; `span` is the mean distance of training samples. `worst` are the
+    largest losses within its range, by player.
+    """
 
     sure: Sure | None = None
     total: int = 0
+    plan: Plan = Plan()
+    anchored: bool = True
+    unbounded: bool = False
+    span: float = 1.0
+    worst: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def players(self) -> tuple[str, ...]:
+        """Names of the players, as far as a plan knows them."""
+        return tuple(self.plan.levers) or ("discriminator", "generator")
 
 
 class Scored(NamedTuple):
@@ -66,6 +83,11 @@ class History:
         values = [record.get(name) for step, record in records if step >= first]
         numbers = [float(value) for value in values if value is not None and math.isfinite(value)]
         return numbers if len(numbers) == count else None
+
+    def latest(self, name: str) -> float | None:
+        """The last record's value of a number, if it is there and finite."""
+        value = self.trained[-1][1].get(name) if self.trained else None
+        return float(value) if value is not None and math.isfinite(value) else None
 
     def mean(self, name: str) -> float | None:
         """The mean of a number over the window, if it is all there."""

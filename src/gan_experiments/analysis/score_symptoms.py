@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import final
 
+from gan_experiments.analysis.advice import Plan, either
 from gan_experiments.analysis.history import Facts, History
 from gan_experiments.analysis.symptom import Finding, Symptom
 
@@ -38,10 +39,15 @@ class DeadDiscriminator(Symptom):
     """D can't tell samples from data, though a score can, and the score doesn't get better."""
 
     name = "dead_discriminator"
-    remedy = (
-        "strengthen D: schedule.discriminator.lr_factor=2, schedule.discriminator.moves=2, a wider "
-        "model.discriminator, weaker penalties"
-    )
+
+    def remedy(self, plan: Plan, finding: Finding) -> str:
+        """A faster, larger or freer D."""
+        return "strengthen D: " + either(
+            plan.factor("discriminator", 2),
+            plan.moves("discriminator"),
+            "a wider discriminator",
+            "weaker penalties" if plan.get("regularizer") else None,
+        )
 
     def find(self, history: History, facts: Facts) -> Finding | None:
         """Balanced accuracy at chance or below, and a bad score that has stalled."""
@@ -76,10 +82,15 @@ class Collapse(Symptom):
     """G makes the same few samples whatever its latents."""
 
     name = "collapse"
-    remedy = (
-        "try trick=[packing] or trick=[minibatch_discrimination], regularizer=[r1,r2], or a slower G "
-        "(schedule.generator.lr_factor=0.5)"
-    )
+
+    def remedy(self, plan: Plan, finding: Finding) -> str:
+        """A D that sees several samples at once, penalties, a slower G."""
+        return "try " + either(
+            plan.trick("packing"),
+            plan.trick("minibatch_discrimination"),
+            plan.options("regularizer", "r1", "r2"),
+            plan.factor("generator", 0.5),
+        )
 
     def find(self, history: History, facts: Facts) -> Finding | None:
         """Samples at fixed latents nearly alike, or of few classes, all through the window; or scores that stay so."""
@@ -101,7 +112,10 @@ class Undertrained(Symptom):
     """Samples of all kinds, few of them good: G has not learnt enough yet, or can't."""
 
     name = "undertrained"
-    remedy = "train longer (schedule.images), let G move more (schedule.generator.moves=2), or widen model.generator"
+
+    def remedy(self, plan: Plan, finding: Finding) -> str:
+        """More time, more moves, or a larger G."""
+        return "try " + either(plan.longer(), plan.moves("generator"), "a wider generator")
 
     def find(self, history: History, facts: Facts) -> Finding | None:
         """Variety like the data's with poor quality, once half of the run is over."""
@@ -115,7 +129,11 @@ class Copying(Symptom):
     """G gives back training samples."""
 
     name = "copying"
-    remedy = "more data, augmentation (trick=[ada], dataset.flip=true), or a smaller model.generator"
+
+    def remedy(self, plan: Plan, finding: Finding) -> str:
+        """More data, of its own or by augmentation, or a smaller G."""
+        augmented = plan.trick("ada", images=True), plan.turned_on("dataset.flip")
+        return "try " + either("more data", *augmented, "a smaller generator")
 
     def find(self, history: History, facts: Facts) -> Finding | None:
         """Samples nearer to the training data than held-out ones are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
+from gan_experiments.analysis.advice import Plan
 from gan_experiments.analysis.history import Facts, History
 
 
@@ -13,13 +14,18 @@ class Finding(NamedTuple):
 
     text: str
     numbers: dict[str, float]
+    players: tuple[str, ...] = ()
+    """Whose numbers they are, where that can be told, the first to go first."""
 
 
 class Symptom(ABC):
     """One known failure: its name, how it is seen, and what helps, in the words of the configuration."""
 
     name: ClassVar[str]
-    remedy: ClassVar[str]
+
+    @abstractmethod
+    def remedy(self, plan: Plan, finding: Finding) -> str:
+        """What helps this run: keys of its own, set to what they aren't yet."""
 
     def applies(self, facts: Facts) -> bool:
         """Whether this run's loss gives its numbers a meaning."""

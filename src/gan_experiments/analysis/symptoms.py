@@ -4,6 +4,8 @@ All symptoms are looked for in windows of records, after a warm-up, and only whe
 
 | symptom            | losses                                                                    | numbers             |
 |--------------------|---------------------------------------------------------------------------|---------------------|
+| diverged           | all; where logits may drift together, by their gap and not by their size  | weights, gradients, |
+|                    |                                                                           | logits, samples     |
 | vanishing_signal   | those with a boundary and a best value (cross-entropies, least squares,   | accuracies, losses  |
 |                    | hinge): relativistic, Wasserstein and energy losses have no sure verdict  |                     |
 | dead_discriminator | all; without a boundary, accuracy goes by the middle of the mean logits   | accuracies, scores  |
@@ -17,8 +19,11 @@ All symptoms are looked for in windows of records, after a warm-up, and only whe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
+from gan_experiments.analysis.advice import Plan, either
+from gan_experiments.analysis.divergence import Diverged
 from gan_experiments.analysis.history import Facts, History
 from gan_experiments.analysis.orbits import RECORDS, orbit
 from gan_experiments.analysis.score_symptoms import Collapse, Copying, DeadDiscriminator, Undertrained
@@ -38,10 +43,15 @@ class VanishingSignal(Symptom):
     """D tells all samples for certain, and G pays for it: at such logits its gradient carries next to nothing."""
 
     name = "vanishing_signal"
-    remedy = (
-        "try loss=nonsaturating, regularizer=[r1], trick=[instance_noise], or a slower D "
-        "(schedule.discriminator.lr_factor=0.5)"
-    )
+
+    def remedy(self, plan: Plan, finding: Finding) -> str:
+        """A loss with a gradient there, a smoother or a slower D."""
+        return "try " + either(
+            plan.option("loss", "nonsaturating"),
+            plan.options("regularizer", "r1"),
+            plan.trick("instance_noise"),
+            plan.factor("discriminator", 0.5),
+        )
 
     def applies(self, facts: Facts) -> bool:
         """Only where a loss has a verdict that is sure."""
@@ -67,10 +77,16 @@ class Overfitting(Symptom):
     """D knows the training samples by heart: it takes held-out ones for generated."""
 
     name = "overfitting"
-    remedy = (
-        "augment (trick=[ada], trick=[diffaugment], dataset.flip=true), add regularizer=[r1,lecam], take a smaller D "
-        "or more data"
-    )
+
+    def remedy(self, plan: Plan, finding: Finding) -> str:
+        """Augmentation, penalties, more data or a smaller D."""
+        return "try " + either(
+            *(plan.trick(name, images=True) for name in ("ada", "diffaugment")),
+            plan.turned_on("dataset.flip"),
+            plan.options("regularizer", "r1", "lecam"),
+            "a smaller D",
+            "more data",
+        )
 
     def find(self, history: History, facts: Facts) -> Finding | None:
         """Accuracy on training batches far above that on held-out ones of the same moments, and r_v with it."""
@@ -94,7 +110,11 @@ class SteepOnFakes(Symptom):
     """D is far steeper at generated samples than at data: G's steps there explode."""
 
     name = "steep_on_fakes"
-    remedy = "add a penalty on generated samples: regularizer=[r1,r2]"
+
+    def remedy(self, plan: Plan, finding: Finding) -> str:
+        """A penalty there, or more of it."""
+        added, more = plan.options("regularizer", "r2"), plan.times("regularizer.r2.weight", 10)
+        return f"add a penalty on generated samples: {added}" if added else f"try {either(more, plan.lower())}"
 
     def find(self, history: History, facts: Facts) -> Finding | None:
         """The ratio of mean slopes."""
@@ -110,10 +130,14 @@ class Oscillation(Symptom):
     """The players circle each other: both losses come round again and again, and no nearer to rest."""
 
     name = "oscillation"
-    remedy = (
-        "add regularizer=[r1], lower beta1 (schedule.generator.optimizer.betas=[0.0,0.99] and the same for the "
-        "discriminator), or lower both learning rates"
-    )
+
+    def remedy(self, plan: Plan, finding: Finding) -> str:
+        """What damps: a penalty, no momentum, lower rates."""
+        keys = [f"schedule.{player}.optimizer.betas" for player in plan.levers]
+        momentum = [key for key in keys if isinstance(plan.get(key), Sequence) and plan.get(key)[0] != 0]
+        return "try " + either(
+            plan.options("regularizer", "r1"), " with ".join(f"{key}=[0.0,0.99]" for key in momentum), plan.lower()
+        )
 
     def find(self, history: History, facts: Facts) -> Finding | None:
         """The same turn in both losses, of an amplitude that doesn't shrink; rotation needs no warming up."""
@@ -132,6 +156,6 @@ class Oscillation(Symptom):
 
 
 SYMPTOMS: tuple[Symptom, ...] = (
-    VanishingSignal(), DeadDiscriminator(), Overfitting(), SteepOnFakes(), Oscillation(), Collapse(), Undertrained(),
-    Copying(),
+    Diverged(), VanishingSignal(), DeadDiscriminator(), Overfitting(), SteepOnFakes(), Oscillation(), Collapse(),
+    Undertrained(), Copying(),
 )  # fmt: skip

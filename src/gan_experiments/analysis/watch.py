@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+from gan_experiments.analysis.divergence import Diverged
 from gan_experiments.analysis.history import Facts, History
 from gan_experiments.analysis.symptom import Symptom
 from gan_experiments.analysis.symptoms import SYMPTOMS
@@ -41,7 +42,10 @@ class Watch:
         if not any([self.history.take(record) for record in records]):
             return False
         for symptom in self.symptoms:
-            self.look(symptom)
+            if Diverged.name in self.active and symptom.name != Diverged.name:
+                self.active.pop(symptom.name, None)  # its remedy is for a run within bounds
+            else:
+                self.look(symptom)
         return True
 
     def look(self, symptom: Symptom) -> None:
@@ -49,7 +53,8 @@ class Watch:
         finding, former = symptom.find(self.history, self.facts), self.active.get(symptom.name)
         images = self.history.images
         if finding is not None:
-            sentence, since = f"{finding.text}; {symptom.remedy}", images if former is None else former.since
+            remedy = symptom.remedy(self.facts.plan, finding)
+            sentence, since = f"{finding.text}; {remedy}", images if former is None else former.since
             self.active[symptom.name] = Diagnosed(symptom.name, sentence, finding.numbers, images, since)
             self.missed[symptom.name] = 0
         elif former is not None:

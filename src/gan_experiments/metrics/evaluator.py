@@ -260,7 +260,7 @@ class Evaluator:
                     f"expected {(self.batch_size, *self.dataset.spec.shape)} for data set {self.dataset.name}"
                 )
             if not bool(torch.isfinite(samples).all()):
-                raise NonFinite(f"evaluation at step {step}: the generator made samples that are NaN or infinite")
+                raise NonFinite(f"evaluation at step {step}: the generator's samples {NonFinite.SAID}")
             plain = self.quantise(samples) if self.dataset.spec.is_image else samples.detach().float()
             yield self._look(plain, labels, count)
             self._say("generated images", min((k + 1) * self.batch_size, self.samples), self.samples)

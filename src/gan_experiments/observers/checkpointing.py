@@ -9,6 +9,7 @@ from typing import Any
 from gan_experiments import checkpoint
 from gan_experiments.errors import NonFinite, UserError
 from gan_experiments.observers.ema import Ema
+from gan_experiments.players import lowering
 from gan_experiments.rundir import RunDirectory, refuse_changes
 from gan_experiments.trainer import Observer, Trainer
 
@@ -69,6 +70,6 @@ def check_finite(trainer: Trainer) -> None:
     for player in trainer.players:
         if not all(bool(parameter.isfinite().all()) for parameter in player.parameters):
             raise NonFinite(
-                f"player {player.name}: parameters became NaN or infinite by step {trainer.step_count}; "
-                f"lower schedule.{player.name}.optimizer.lr or strengthen a penalty"
+                f"{player.name}: weights {NonFinite.SAID} by step {trainer.step_count}: stopped; "
+                f"{lowering(trainer.players, player.name)}"
             )

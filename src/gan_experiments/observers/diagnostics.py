@@ -26,15 +26,21 @@ PROBES = 64
 """Samples whose variety is measured: 2,016 pairs tell a few classes from ten, at the price of one forward pass."""
 JUDGED = frozenset({"real", "fake"})
 """What rounds of games with a discriminator deal."""
+WHITE = 1 - 1 / 255
+"""From here on a value of an image in [-1, 1] is its end's byte: black or white."""
+LEAST_INSIDE = 0.02
+"""Share of values inside the range below which data are line drawings, and saturated samples are right."""
 UNSEEN = 500
 """Held-out samples of which likelihoods are taken on the way: their mean is good to 0.03 bits a dimension."""
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class Variety(NamedTuple):
-    """Mean Euclidean distance of pairs of samples, entropy of their predicted classes in nats, how many there are."""
+    """Mean Euclidean distance of pairs of samples, the share of values strictly inside the range of images, entropy of
+    predicted classes in nats, how many there are."""
 
     distance: Tensor
+    inside: Tensor
     entropy: Tensor | None = None
     classes: Tensor | None = None
 
@@ -50,6 +56,7 @@ class Diagnostics(Observer):
     Slopes are mean norms of D's gradient with respect to its input, in the networks' own precision, on training and on
     generated samples. Variety is that of 64 samples of the live weights at fixed latents: mean distance of pairs over
     that of training samples, and the entropy (nats) and number of classes that `classifier` sees in them.
+    Weights: their size over that at the start (root mean squares), and the move in which it first went beyond 50.
     With `singular_values` k, the k largest of each weight of both players. Nothing here changes a bit of training.
     """
 
@@ -80,6 +87,10 @@ class Diagnostics(Observer):
         with trainer.aside(), buffers_kept(trainer.game):
             judged = JUDGED.issubset(trainer.game.deals())
             values = (self.verdicts(trainer) if judged else self.likelihoods(trainer)) | self.varieties(trainer)
+            for player in trainer.players:
+                values[f"weights/{player.name}"] = player.growth.now
+                if player.growth.exploded is not None:
+                    values[f"weights/{player.name}_exploded_at"] = torch.tensor(float(player.growth.exploded))
             if self.singular_values:
                 values |= singular_values(trainer, self.singular_values)
         for name, value in values.items():
@@ -143,6 +154,8 @@ class Diagnostics(Observer):
         samples = torch.cat([draw(trainer.game, count, latents, trainer.runtime).samples for count in counts])
         fake = self.variety(samples)
         values = {"diversity/batch": fake.distance / real.distance} if real.distance.item() > 0 else {}
+        if real.inside.item() > LEAST_INSIDE:
+            values["diversity/unsaturated"] = fake.inside / real.inside
         if fake.entropy is not None and fake.classes is not None and real.entropy is not None:
             values |= {"diversity/class_entropy": fake.entropy, "diversity/class_entropy_real": real.entropy}
             values["diversity/classes"] = fake.classes
@@ -150,15 +163,17 @@ class Diagnostics(Observer):
 
     def variety(self, samples: Tensor) -> Variety:
         """That of images (n, c, h, w) in [-1, 1] or points (n, d)."""
+        image = samples.ndim == 4
+        inside = (samples.abs() < WHITE).float().mean() if image else torch.zeros((), device=samples.device)
         if len(samples) < 2:
-            return Variety(torch.zeros((), device=samples.device))
+            return Variety(torch.zeros((), device=samples.device), inside)
         distance = torch.nn.functional.pdist(samples.float().flatten(1)).mean()
         if self.classifier is None:
-            return Variety(distance)
+            return Variety(distance, inside)
         logits = self.classifier(to_bytes(samples)).logits
         assert logits is not None
         counts = logits.argmax(1).bincount(minlength=self.classifier.num_classes).float()
-        return Variety(distance, torch.special.entr(counts / len(samples)).sum(), (counts > 0).sum())
+        return Variety(distance, inside, torch.special.entr(counts / len(samples)).sum(), (counts > 0).sum())
 
 
 def classifier_of(dataset: Dataset, extractors: Iterable[Extractor | None]) -> Extractor | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gan_experiments.batch_statistics import RUNNING, BatchStatistics
 from gan_experiments.data.base import Batch
-from gan_experiments.errors import UserError
+from gan_experiments.errors import NonFinite, UserError
 from gan_experiments.logging.logger import Logger
 from gan_experiments.logging.progress import Progress
 from gan_experiments.logging.records import Records
@@ -22,8 +22,10 @@ from gan_experiments.logging.status import Status
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.score import Score
 from gan_experiments.metrics.statistics_cache import extractor_facts
+from gan_experiments.observers.checkpointing import check_finite
 from gan_experiments.observers.ema import Ema
 from gan_experiments.pictures import save_png
+from gan_experiments.players import lowering
 from gan_experiments.sampling import draw, walk
 from gan_experiments.trainer import Observer, Trainer
 
@@ -57,11 +59,15 @@ class Evaluation(Observer):
         """Score, record and say it, when it is time."""
         if not (trainer.passed(self.every) or trainer.finished):
             return
+        check_finite(trainer)
         with trainer.aside():
-            scores = self.score(trainer, averaged=True)
-            self.show(self.evaluator.pictures(), trainer.images)
-            if self.raw:
-                scores |= {f"raw_{name}": score for name, score in self.score(trainer, averaged=False).items()}
+            try:
+                scores = self.score(trainer, averaged=True)
+                self.show(self.evaluator.pictures(), trainer.images)
+                if self.raw:
+                    scores |= {f"raw_{name}": score for name, score in self.score(trainer, averaged=False).items()}
+            except NonFinite as error:
+                raise NonFinite(f"{error}: stopped; {lowering(trainer.players, 'generator')}") from error
         records = {name: score.to_record() for name, score in scores.items()}
         self.records.write("scores", trainer.images, trainer.step_count, records)
         self.logger.scores(records, trainer.images)
