@@ -24,6 +24,8 @@ ALIKE = 1e-3
 """Mean distance of samples over that of data; samples of the first weights may be as close, before the warm-up."""
 UNSATURATED = 0.05
 """Share of values inside their range over that share of the data: tanh is then at its ends nearly everywhere."""
+MOVED = 1.5
+"""Growth of weights from which they have been trained, and too fast, before nothing reached them."""
 RECORDS = 3
 """Records in a row for what may pass."""
 
@@ -119,7 +121,8 @@ class Diverged(Symptom):
         if distances is not None and max(distances) < ALIKE:
             text = f"samples are the same for all latents ({distances[-1]:.2g} times as far apart as data)"
             return Finding(text, {"diversity/batch": distances[-1]}, ("generator",))
-        norms = history.window("generator/gradient_norm", RECORDS, 0)
-        if norms is not None and max(norms) == 0 and len(facts.plan.levers) > 1:
+        norms, growth = history.window("generator/gradient_norm", RECORDS, 0), history.latest("weights/generator")
+        moved = growth is not None and growth > MOVED  # a generator without weights to train isn't stuck
+        if norms is not None and max(norms) == 0 and moved:
             return Finding("no gradient reaches G at all", {"generator/gradient_norm": 0.0}, ("generator",))
         return None
