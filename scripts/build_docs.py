@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from gan_experiments.analysis.advice import Plan
+from gan_experiments.analysis.symptom import Finding
 from gan_experiments.analysis.symptoms import SYMPTOMS
-from gan_experiments.config import conf_dir
+from gan_experiments.config import composed, conf_dir, plain
 from gan_experiments.errors import UserError
 from gan_experiments.logging import keys
 from gan_experiments.usage import ABOUT, defaults, find, options, parts, sections, sentence
@@ -115,8 +117,13 @@ def section_keys(folders: Sequence[Path]) -> str:
 
 
 def symptom_table() -> str:
-    """Each symptom with its meaning and what helps."""
-    rows = [f"| `{found.name}` | {cell(first_sentence(found))} | {cell(found.remedy)} |" for found in SYMPTOMS]
+    """Each symptom with its meaning and what helps the default run."""
+    players = ("discriminator", "generator")
+    plan = Plan(plain(composed()), {player: f"`schedule.{player}.optimizer.lr.start`" for player in players})
+    rows = [
+        f"| `{found.name}` | {cell(first_sentence(found))} | {cell(found.remedy(plan, Finding('', {}, players)))} |"
+        for found in SYMPTOMS
+    ]
     return "\n".join(["| diagnosis | what it says | what helps |", "| --- | --- | --- |", *rows])
 
 

@@ -7,8 +7,9 @@ from typing import final
 from gan_experiments.analysis.advice import Plan, either
 from gan_experiments.analysis.history import Facts, History
 from gan_experiments.analysis.symptom import Finding, Symptom
-from gan_experiments.weight_growth import AT_ONCE, EXPLODED
 
+RECOVERED = 10.0
+"""Growth of weights at which those that once exploded are back."""
 FAR = 300.0
 """Logits where no loss tells anything apart: a cross-entropy's gradient ends at 104, margins and targets lie near 1."""
 WRONG = 20.0
@@ -60,9 +61,9 @@ class Diverged(Symptom):
         """Weights that have gone far beyond their size at the start, and are still not near it."""
         for player in facts.players:
             growth, gone = history.latest(f"weights/{player}"), history.latest(f"weights/{player}_exploded_at")
-            if gone is not None and (growth is None or growth > AT_ONCE / 2):
+            if gone is not None and (growth is None or growth > RECOVERED):
                 size = "out of bounds" if growth is None else f"{growth:.3g} times their size at the start"
-                numbers = {f"weights/{player}": EXPLODED if growth is None else growth}
+                numbers = {f"weights/{player}_exploded_at": gone} if growth is None else {f"weights/{player}": growth}
                 return Finding(f"the {player}'s weights are {size}", numbers, (player,))
         return None
 
