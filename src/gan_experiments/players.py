@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_experiments.curves import Curve, as_curve
+from gan_experiments.curves import Curve, as_curve, within
 from gan_experiments.errors import UserError
 from gan_experiments.game import Game, Term
 from gan_experiments.weight_growth import WeightGrowth, first_to_go
@@ -52,6 +52,7 @@ class TunedOptimizer:
             self.optimizer = make(list(parameters), **start)
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: {make.__name__} refused {start}: {error}") from error
+        check_settings(self.optimizer, self.curves, where)
 
     def set(self, images: int, total: int) -> None:
         """Move every curve to its value after `images` images."""
@@ -144,6 +145,21 @@ class Player:
             term.load_state_dict(state["terms"][term.name])
         self.growth.load_state_dict(state.get("growth", {}))  # states of older versions have none
         self.move_count = state["move_count"]
+
+
+def check_settings(optimizer: Optimizer, curves: Mapping[str, Any], where: str) -> None:
+    """UserError for an optimizer that wants to evaluate the objective itself, and for curves that leave the range of
+    rates and betas on their way."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UserError(
+            f"{where}._target_: {type(optimizer).__name__} evaluates the objective several times an update, which a "
+            "move does once; set torch.optim.Adam or another that needs no closure"
+        )
+    if "lr" in curves:
+        within(curves["lr"], f"{where}.lr")
+    for place, beta in enumerate(curves.get("betas", ())):
+        within(beta, f"{where}.betas[{place}]", 0.0, 1.0)
 
 
 def lowering(players: Sequence[Player], suspect: str) -> str:

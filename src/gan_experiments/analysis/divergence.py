@@ -33,8 +33,10 @@ RECORDS = 3
 
 @final
 class Diverged(Symptom):
-    """The run is out of all bounds: weights or gradients have exploded, logits lie far out of the loss's range, or G's
-    outputs are stuck; other advice is then beside the point."""
+    """The run is out of all bounds: weights, gradients or logits have exploded, or G's outputs are stuck.
+
+    Other advice is beside the point as long as that is so.
+    """
 
     name = "diverged"
 
