@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-slow format lint type check wheel clean
+.PHONY: help install train test test-slow format docs lint type check wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test-slow: $(VENV)/installed-dev ## run the learning tests too
 format: $(VENV)/installed-dev ## format the code
 	$(BIN)/ruff format src tests scripts
 	$(BIN)/ruff check --fix src tests scripts
+
+docs: $(VENV)/installed-dev ## write the parts of README.md and docs/ that are made of YAML headers
+	$(BIN)/python scripts/build_docs.py
 
 lint: $(VENV)/installed-dev ## check style and format
 	$(BIN)/ruff check src tests scripts

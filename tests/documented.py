@@ -29,6 +29,7 @@ from gan_experiments.usage import asks_help, help_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 SCRIPTS = ROOT / "scripts"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAMS = ("gan-train", "python", "make")
@@ -43,6 +44,12 @@ class Typed:
 
     def __str__(self) -> str:
         return f"{self.page}: {shlex.join(self.words)}"
+
+
+def all_commands() -> list[Typed]:
+    """The commands of all pages, each once."""
+    found = {command.words: command for page, text in TEXTS.items() for command in commands(page, text)}
+    return list(found.values())
 
 
 def commands(page: str, text: str) -> Iterator[Typed]:
@@ -75,17 +82,20 @@ def try_out(words: Sequence[str]) -> None:
 
 
 def try_training(arguments: Sequence[str]) -> None:
-    """Compose every job of a command of gan-train, seeds apart, or look up what it asks for help on."""
-    folders = [Path(conf_dir())]
+    """Compose every job of a command of gan-train, or look up what it asks for help on."""
     if asks_help(arguments):
-        assert help_text(folders, arguments)
-        return
-    if "--version" in arguments:
+        assert help_text([Path(conf_dir())], arguments)
+    for overrides in runs(arguments):
+        composed_job(overrides)
+
+
+def runs(arguments: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The overrides of every run that a command of gan-train makes, seeds apart."""
+    if asks_help(arguments) or "--version" in arguments:
         return
     with patch("argparse.ArgumentParser.exit", refuse):
         found = get_args_parser().parse_args(list(arguments))
-    for overrides in jobs(found.overrides) if found.multirun else [found.overrides]:
-        composed_job(tuple(overrides))
+    yield from map(tuple, jobs(found.overrides) if found.multirun else [found.overrides])
 
 
 def jobs(overrides: Sequence[str]) -> Iterator[list[str]]:

@@ -12,17 +12,15 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from contests import contest
-from documented import BLOCK, PAGES, ROOT, Typed, commands, composed_job, script, try_out
+from documented import BLOCK, ROOT, TEXTS, Typed, all_commands, commands, composed_job, script, try_out
 from gan_experiments.composition import SEVERAL, options
 from gan_experiments.config import conf_dir
 from gan_experiments.errors import UserError
 from gan_experiments.usage import sentence
 
 CONF = Path(conf_dir())
-TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 README = TEXTS["README.md"]
-COMMANDS = list(dict.fromkeys(command for page, text in TEXTS.items() for command in commands(page, text)))
-ONCE = list({command.words: command for command in COMMANDS}.values())
+ONCE = all_commands()
 OWN = {"gan-train --config-dir own loss=hinge", "gan-train loss=mean_distance"}
 """Commands that need what their page has one write first."""
 ADDED = "src/gan_experiments/objectives/mean_distance.py"
