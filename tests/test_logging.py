@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -75,7 +76,7 @@ def test_records_come_back_in_order(tmp_path: Path) -> None:
     records.close()
 
 
-def test_truncate_drops_exactly_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+def test_rewinding_drops_what_came_after_the_checkpoint_when_something_new_comes(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     records = Records(path)
     records.write("train", 64, 1, {"loss": 1.0})
@@ -86,13 +87,29 @@ def test_truncate_drops_exactly_what_came_after_the_checkpoint(tmp_path: Path) -
 
     resumed = Records(path)
     assert resumed.position > kept
-    resumed.truncate(kept)
-    assert path.read_bytes() == content and resumed.position == kept
+    whole = path.read_bytes()
+    resumed.rewind(kept, hashlib.sha256(content).hexdigest())
+    assert path.read_bytes() == whole and resumed.position == kept
+    assert [record["values"]["loss"] for record in read_records(path, stop=kept)] == [1.0]
     resumed.write("train", 128, 2, {"loss": 3.0})
     assert [record["values"]["loss"] for record in read_records(path)] == [1.0, 3.0]
-    resumed.truncate(0)
-    assert path.read_bytes() == b""
+    assert resumed.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     resumed.close()
+
+
+def test_records_set_aside_get_the_first_free_number(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    (tmp_path / "metrics-1.jsonl").write_text("mine")
+    records = Records(path)
+    records.write("train", 64, 1, {"loss": 1.0})
+    content = path.read_bytes()
+    assert records.set_aside() == tmp_path / "metrics-2.jsonl"
+    assert (tmp_path / "metrics-1.jsonl").read_text() == "mine"
+    assert (tmp_path / "metrics-2.jsonl").read_bytes() == content and path.read_bytes() == b""
+    assert (records.position, records.sha256) == (0, hashlib.sha256().hexdigest())
+    records.write("train", 64, 1, {"loss": 2.0})
+    records.close()
+    assert [record["values"]["loss"] for record in read_records(path)] == [2.0]
 
 
 def test_torn_last_line_is_skipped_by_the_reader_and_dropped_by_the_writer(tmp_path: Path) -> None:
@@ -105,34 +122,46 @@ def test_torn_last_line_is_skipped_by_the_reader_and_dropped_by_the_writer(tmp_p
     path.write_bytes(path.read_bytes() + b'{"kind": "train", "values": "' + b"x" * 100_000)
     assert len(list(read_records(path))) == 1
     resumed = Records(path)
-    assert resumed.position == position == path.stat().st_size
+    assert resumed.position == position < path.stat().st_size
     resumed.write("train", 128, 2, {"loss": 2.0})
     resumed.close()
     assert [record["images"] for record in read_records(path)] == [64, 128]
 
 
-def test_file_that_is_all_torn_becomes_empty(tmp_path: Path) -> None:
+def test_a_file_that_is_all_torn_stays_until_something_is_written(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"kind"')
     records = Records(path)
-    assert records.position == 0 and path.read_bytes() == b""
+    assert records.position == 0 and path.read_bytes() == b'{"kind"'
+    records.write("train", 64, 1, {"loss": 1.0})
     records.close()
+    assert [record["images"] for record in read_records(path)] == [64]
 
 
-def test_truncate_refuses_a_file_that_is_not_the_checkpoints(tmp_path: Path) -> None:
+def test_rewinding_refuses_a_file_that_is_not_the_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     records = Records(path)
     records.write("train", 64, 1, {"loss": 1.0})
     position, content = records.position, path.read_bytes()
     with pytest.raises(UserError, match=rf"metrics\.jsonl has {position} bytes .* after {position + 1}"):
-        records.truncate(position + 1)
+        records.rewind(position + 1)
     with pytest.raises(UserError, match=r"metrics\.jsonl has no end of a line"):
-        records.truncate(position - 1)
+        records.rewind(position - 1)
+    with pytest.raises(UserError, match=r"metrics\.jsonl has been changed"):
+        records.rewind(position, hashlib.sha256(content + b"x").hexdigest())
     assert path.read_bytes() == content
     records.close()
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"kind": "train"}', '{"kind": NaN}'])
+WELL = '{"kind": "train", "images": 1, "step": 1, "values": {}}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["nonsense", "[1]", '{"kind": "train"}', '{"kind": NaN}', "[" * 10_000, WELL.replace("{}", "[]"),
+     WELL.replace("train", "scores").replace("{}", '{"fid": 3}'), WELL.replace('"images": 1', '"images": "1"'),
+     WELL.replace("train", "scores").replace("{}", '{"fid": {"value": "low", "higher_is_better": true}}')],
+)  # fmt: skip
 def test_reader_names_file_and_line_of_what_is_not_a_record(tmp_path: Path, line: str) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"kind": "train", "images": 1, "step": 1, "values": {}}\n' + line + "\n")
@@ -188,19 +217,22 @@ def test_status_keeps_what_an_update_does_not_mention(tmp_path: Path) -> None:
     assert read_status(path) is None
     status = Status(path)
     status.update(images=64, step=1)
-    status.update(scores={"fid": math.inf}, objective=0.0)
+    scores = {"fid": {"value": math.inf, "higher_is_better": False}}
+    status.update(scores=scores, objective=0.0)
     status.update(State.FAILED, reason="two\n  lines")
     content = json.loads(path.read_text(), parse_constant=refuse)
-    assert content["state"] == "failed" and content["reason"] == "two lines" and content["scores"]["fid"] == "Infinity"
+    assert content["state"] == "failed" and content["reason"] == "two lines"
+    assert content["scores"]["fid"]["value"] == "Infinity"
     read = read_status(path)
     assert read == status.current
     assert read is not None and (read.images, read.step, read.objective, read.pid) == (64, 1, 0.0, os.getpid())
-    assert read.scores == {"fid": math.inf}
+    assert read.scores == scores
 
 
 def test_resumed_status_runs_again_and_remembers_its_first_start(tmp_path: Path) -> None:
     path = tmp_path / "status.json"
-    former = RunStatus(State.STOPPED, "interrupted", 64, 1, {"fid": 2.0}, None, "2020-01-01T00:00:00+00:00", pid=1)
+    scores = {"fid": {"value": 2.0, "higher_is_better": False}}
+    former = RunStatus(State.STOPPED, "interrupted", 64, 1, scores, None, "2020-01-01T00:00:00+00:00", pid=1)
     status = Status(path)
     status.current = former
     status.update()
@@ -209,7 +241,7 @@ def test_resumed_status_runs_again_and_remembers_its_first_start(tmp_path: Path)
     read = read_status(path)
     assert read is not None
     assert (read.state, read.reason, read.images, read.step, read.pid) == (State.RUNNING, "", 128, 1, os.getpid())
-    assert read.scores == {"fid": 2.0} and read.started == former.started < read.updated
+    assert read.scores == scores and read.started == former.started < read.updated
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"state": "running"}', "{"])

@@ -268,8 +268,9 @@ def test_differences_name_nested_keys() -> None:
 
 def test_old_checkpoints_go_when_new_ones_are_complete(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path, keep=2)
+    facts = {"config": "{}", "images": 1, "data": "d", "runtime": "r", "state": {}, "records": 0}
     for step in (1, 2, 30):
-        kept.save(step, {"step": step})
+        kept.save(step, facts | {"step": step})
     assert [path.name for path in kept.paths()] == ["step-000000002.pt", "step-000000030.pt"]
     latest = kept.load_latest()
     assert latest is not None and latest["step"] == 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,18 +22,19 @@ from gan_experiments.errors import UserError
 from gan_experiments.game import Game
 from gan_experiments.logging.logger import Logger
 from gan_experiments.logging.progress import Progress
-from gan_experiments.logging.records import read_records
 from gan_experiments.logging.status import State
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.modules import count_parameters
+from gan_experiments.observers.best import Best
 from gan_experiments.observers.checkpointing import Checkpointing
 from gan_experiments.observers.diagnosis import Diagnosis
 from gan_experiments.observers.diagnostics import Diagnostics, classifier_of
 from gan_experiments.observers.ema import Ema
-from gan_experiments.observers.evaluation import Evaluation, check_extractors
+from gan_experiments.observers.evaluation import Evaluation
 from gan_experiments.observers.recording import Recorder
 from gan_experiments.observers.samples import SampleGrids
 from gan_experiments.observers.trajectory import Trajectory
+from gan_experiments.resuming import resume
 from gan_experiments.rundir import RunDirectory
 from gan_experiments.runtime import Runtime
 from gan_experiments.schema import Config, typed
@@ -71,7 +72,9 @@ def run(config: DictConfig, directory: Path, again: str = "") -> float | None:
         try:
             objective = train(settings, home, again or f"the same command with run.dir={directory}")
         except (Interrupted, SystemExit, KeyboardInterrupt) as stop:
-            reason = str(stop) if isinstance(stop, Interrupted) else "interrupted at once, nothing was saved for it"
+            saved = home.status.current.saved or 0
+            at_once = f"interrupted at once; {f'{saved:,} images are saved' if saved else 'nothing was saved for it'}"
+            reason = str(stop) if isinstance(stop, Interrupted) else at_once
             home.status.update(State.STOPPED, reason=reason)
             raise
         except BaseException as error:
@@ -124,6 +127,8 @@ def play(settings: Config, trainer: Trainer, outlets: Outlets, again: str) -> fl
     try:
         logger.open(home.config, home.path, home.run_id)
         progress.start(trainer.images)
+        if trainer.step_count == 0:
+            home.begin_anew()
         with stopping_on_signals(trainer) as caught:
             trainer.run()
         if caught.number is not None and not trainer.finished:
@@ -201,29 +206,25 @@ def build_observers(
         statistics = statistics_of(settings)
         observers.append(Evaluation(scoring.every, scoring.raw, evaluator, ema, home.samples, *reports, statistics))
     observers.append(Diagnosis(home.records, logger, home.status, home.config))
-    observers.append(Checkpointing(settings.checkpoint.every, home, ema, dataset.fingerprint))
+    best = build_best(settings, observers, evaluator, ema)
+    observers += [] if best is None else [best]
+    observers.append(Checkpointing(settings.checkpoint.every, home, ema, dataset.fingerprint, best))
     return observers
 
 
-def resume(trainer: Trainer, home: RunDirectory, logger: Logger, evaluator: Evaluator) -> None:
-    """Take up the newest checkpoint, and forget what was recorded after it."""
-    saved = home.checkpoints.load_latest()
-    if saved is None:
-        home.records.truncate(0)
-        return
-    checkpointing = trainer.observers[-1]
-    assert isinstance(checkpointing, Checkpointing)
-    checkpointing.check_origin(saved, trainer)
-    for record in read_records(home.records.path):
-        if record["kind"] == "scores":
-            check_extractors(record["values"], evaluator)
-    home.settle()
-    trainer.load_state_dict(saved["state"])
-    home.records.truncate(saved["records"])
-    for record in read_records(home.records.path):
-        if record["kind"] == "scores":
-            logger.remember(record["values"])
-    log.info("continuing %s from %s images", home.path, f"{trainer.images:,}")
+def build_best(settings: Config, observers: Sequence[Observer], evaluator: Evaluator, ema: Ema) -> Best | None:
+    """What keeps the best generator, by the score that was chosen; UserError for one that there isn't."""
+    chosen, evaluation = settings.checkpoint.best, next((o for o in observers if isinstance(o, Evaluation)), None)
+    if chosen is None or (chosen == "auto" and evaluation is None):
+        return None
+    names = evaluator.names() if evaluator.metrics else []
+    names += [f"raw_{name}" for name in names if settings.evaluation.raw]
+    if evaluation is None or chosen not in ("auto", *names):
+        there = ", ".join(names) or "none"
+        raise UserError(
+            f"checkpoint.best={chosen}: no such score; the chosen metrics give {there} (null keeps no best)"
+        )
+    return Best(settings.run.objective if chosen == "auto" else chosen, evaluation, ema)
 
 
 def describe_game(game: Game, trainer: Trainer) -> str:

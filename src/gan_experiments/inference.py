@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from gan_experiments import checkpoint, seeding
@@ -29,8 +30,8 @@ from gan_experiments.truncation import NONE, Truncation
 
 @dataclass(frozen=True)
 class TrainedGenerator:
-    """A game with trained weights ("ema" or "raw"), its configuration, how long it had been trained, and the truncation
-    of what is drawn from it."""
+    """A game with trained weights ("ema" or "raw"), its configuration, how long it had been trained, the truncation
+    of what is drawn from it, and of the best generator the score by which it is."""
 
     game: Game
     settings: Config
@@ -39,6 +40,7 @@ class TrainedGenerator:
     images: int
     step: int
     truncation: Truncation = NONE
+    score: Mapping[str, Any] | None = None
 
     def draw(self, n: int, generator: torch.Generator, classes: Tensor | None = None) -> Batch:
         """`n` samples (n, ...), images in [-1, 1]; latents, and classes if none are given, come from `generator`."""
@@ -60,42 +62,79 @@ class TrainedGenerator:
             yield samples[: n - place * batch_size]
 
 
-def load_generator(directory: Path, raw: bool = False, state: Path | None = None) -> TrainedGenerator:
-    """The averaged generator of the run in `directory`, or with `raw` its live weights.
+def load_generator(
+    directory: Path, raw: bool = False, state: Path | None = None, best: bool = False
+) -> TrainedGenerator:
+    """The averaged generator of the run in `directory`, or with `raw` its live weights, or with `best` the one that
+    scored best.
 
     They are those of the checkpoint in the file `state`, by default of the newest one.
     Raises UserError when there is none yet, or the files can't be read.
     """
-    path = directory / "generator.pt"
-    if not path.exists():
-        raise UserError(f"{directory}: no generator.pt; give a run directory of gan-train that has saved a checkpoint")
-    saved = checkpoint.load(path, "generator")
-    settings = typed(OmegaConf.create(json.loads(saved["config"])))
-    game = build_game(settings, Spec.from_record(saved["spec"]))
+    if best and (raw or state is not None):
+        raise UserError(f"{directory}: the best generator is one file; ask for it, or for a checkpoint's weights")
     if raw or state is not None:
-        saved = load_state(directory, state)
-        game.load_state_dict(saved["state"]["game"])
-        if not raw:
-            put_average(game, settings, saved["state"]["observers"])
+        path = newest_checkpoint(directory) if state is None else state
+        saved, weights = checkpoint.load(path, "checkpoint"), "raw" if raw else "ema"
     else:
-        for module, weights in zip(game.sides["generator"], saved["generator"], strict=True):
-            module.load_state_dict(weights)
+        path = directory / ("best.pt" if best else "generator.pt")
+        saved = load_file(directory, path)
+        weights = saved["weights"]
+    # checkpoints of earlier versions don't say what samples look like
+    look = saved if {"spec", "shape"} & saved.keys() else load_file(directory, directory / "generator.pt")
+    try:
+        settings = typed(OmegaConf.create(json.loads(saved["config"])))
+        game = build_game(settings, spec_of(look))
+        put_weights(game, settings, saved, raw)
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OmegaConfBaseException) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{path}: doesn't fit this version of gan-train ({reason:.200})") from error
     if game.given:
         game.give(cast(Dataset, build(settings.dataset, "dataset")).held_out)
     runtime = machine.choose(settings.runtime, game.spec.is_image)
     runtime.place(game)
     game.requires_grad_(False)
-    return TrainedGenerator(game, settings, runtime, "raw" if raw else "ema", saved["images"], saved["step"])
+    return TrainedGenerator(game, settings, runtime, weights, saved["images"], saved["step"], score=saved.get("score"))
 
 
-def load_state(directory: Path, path: Path | None) -> dict[str, Any]:
-    """The checkpoint in the file `path`, or a run's newest one; UserError when there is none."""
-    if path is not None:
-        return checkpoint.load(path, "checkpoint")
-    newest = Checkpoints(directory / "checkpoints").load_latest()
-    if newest is None:
+def spec_of(saved: Mapping[str, Any]) -> Spec:
+    """What samples look like, as a file says; those of earlier versions knew images and points only."""
+    if "spec" in saved:
+        return Spec.from_record(saved["spec"])
+    return Spec(tuple(saved["shape"]), tuple(saved["classes"]), tuple(saved["frequencies"]))
+
+
+def put_weights(game: Game, settings: Config, saved: Mapping[str, Any], raw: bool) -> None:
+    """Load a generator's file, or a checkpoint's averaged or `raw` weights, into the game."""
+    if "generator" in saved:
+        for module, weights in zip(game.sides["generator"], saved["generator"], strict=True):
+            module.load_state_dict(weights)
+        return
+    game.load_state_dict(saved["state"]["game"])
+    if not raw:
+        put_average(game, settings, saved["state"]["observers"])
+
+
+def load_file(directory: Path, path: Path) -> dict[str, Any]:
+    """The content of a run's generator.pt or best.pt; UserError where there is none."""
+    if path.exists():
+        return checkpoint.load(path, "generator")
+    if path.name == "best.pt" and (directory / "generator.pt").exists():
+        raise UserError(
+            f"{directory}: no best.pt; a run keeps the best generator from its first evaluation on, by the score that "
+            "checkpoint.best names"
+        )
+    raise UserError(f"{directory}: no {path.name}; give a run directory of gan-train that has saved a checkpoint")
+
+
+def newest_checkpoint(directory: Path) -> Path:
+    """A run's newest checkpoint; UserError when there is none."""
+    paths = Checkpoints(directory / "checkpoints").paths()
+    if not paths:
         raise UserError(f"{directory}: no checkpoint, so there are no raw weights; the averaged ones can be had")
-    return newest
+    return paths[-1]
 
 
 def put_average(game: Game, settings: Config, observers: Mapping[str, Any]) -> None:

@@ -126,10 +126,12 @@ class EvaluationConfig:
 
 @dataclass
 class CheckpointConfig:
-    """How often the whole state is written, and how many states are kept."""
+    """How often the whole state is written, how many states are kept, and by which score the best generator is kept
+    beside them: `auto` is the run's objective, None keeps none."""
 
     every: int = 40000
     keep: int = 2
+    best: str | None = "auto"
 
 
 @dataclass

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
+import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from gan_experiments.errors import UserError
+
+TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)(?:-(?P<host>[0-9a-f]{8}))?\.tmp")
+SILENT_SECONDS = 600
+"""A writer of another machine, whose process can't be looked at, is dead when its file has not grown for so long."""
 
 
 @contextmanager
@@ -17,7 +25,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises UserError if the folder can't be written to or the disk is full; `path` is then as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -28,13 +36,58 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; the former file, if any, is kept") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` (text as UTF-8) to `path` by way of a temporary file beside it; raises as `replacing` does."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def remove_dead(folder: Path, alone: bool = False) -> int:
+    """Delete what killed writers left unfinished in a folder; how many bytes that were.
+
+    With `alone`, nobody else writes on this machine: process ids, which are given again, are not asked.
+    """
+    total = 0
+    for path in folder.glob(".*.tmp"):
+        found = TEMPORARY.fullmatch(path.name)
+        with suppress(OSError):  # another process may be tidying up too
+            if found is not None and _dead(path, int(found["pid"]), found["host"], alone):
+                size = path.stat().st_size
+                path.unlink()
+                total += size
+    return total
+
+
+def _temporary(path: Path) -> Path:
+    """Where the coming content of `path` is written: beside it, named by this process and machine."""
+    name = os.fsdecode(os.fsencode(path.name)[:200])  # file systems allow 255 bytes
+    return path.with_name(f".{name}.{os.getpid()}-{_host()}.tmp")
+
+
+def _host() -> str:
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}"
+
+
+def _dead(path: Path, pid: int, host: str | None, alone: bool) -> bool:
+    """Whether the process that wrote an unfinished file is gone."""
+    if host is not None and host != _host():
+        return time.time() - path.stat().st_mtime > SILENT_SECONDS
+    return alone or not is_alive(pid)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,7 +20,10 @@ def dumps(value: object, indent: int | None = None) -> str:
 
 def loads(text: str | bytes) -> object:
     """The value `dumps` was given, tuples as lists; raises ValueError if `text` is not strict JSON."""
-    return _special(json.loads(text, parse_constant=_refuse))
+    try:
+        return _special(json.loads(text, parse_constant=_refuse))
+    except RecursionError as error:
+        raise ValueError("lists or objects within one another without end") from error
 
 
 def _plain(value: object) -> object:

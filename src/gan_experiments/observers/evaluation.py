@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class Evaluation(Observer):
     """Every `every` images and at the end: all metrics for the averaged weights and, with `raw`, for the live ones.
 
-    Batch norms use the `statistics` chosen, and have their own back afterwards.
+    Batch norms use the `statistics` chosen, and have their own back afterwards. `latest` are the last scores' records.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Evaluation(Observer):
         self.every, self.raw, self.evaluator, self.ema, self.folder = every, raw, evaluator, ema, folder
         self.records, self.logger, self.progress, self.status = records, logger, progress, status
         self.statistics = statistics
+        self.latest: Mapping[str, Mapping[str, Any]] = {}
 
     def after_step(self, trainer: Trainer) -> None:
         """Score, record and say it, when it is time."""
@@ -69,6 +70,7 @@ class Evaluation(Observer):
             except NonFinite as error:
                 raise NonFinite(f"{error}: stopped; {lowering(trainer.players, 'generator')}") from error
         records = {name: score.to_record() for name, score in scores.items()}
+        self.latest = records
         self.records.write("scores", trainer.images, trainer.step_count, records)
         self.logger.scores(records, trainer.images)
         self.status.update(images=trainer.images, step=trainer.step_count, scores=records)
