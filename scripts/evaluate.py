@@ -2,6 +2,7 @@
 
 python scripts/evaluate.py RUN                                          the run's own metrics
 python scripts/evaluate.py RUN --metric fid kid --samples 5000 --seed 1 --json scores.json
+python scripts/evaluate.py RUN --best                                   the best generator, by checkpoint.best
 python scripts/evaluate.py RUN --checkpoints all                        a row a checkpoint; 1000:5000 for some (steps)
 python scripts/evaluate.py SWEEP --raw                                  a row a run; live weights
 python scripts/evaluate.py RUN --psi 0.7                                truncated; --truncation 0.7 without styles
@@ -47,6 +48,7 @@ def parse() -> argparse.Namespace:
     add("--samples", type=int, metavar="N", help="how many to score (as in the run; all images)")
     add("--seed", type=int, metavar="S", help="of latents and choices (as in the run)")
     add("--raw", action="store_true", help="live weights rather than their moving average")
+    add("--best", action="store_true", help="the generator that scored best in training (checkpoint.best)")
     add("--draws", type=int, metavar="K", help="sets of samples; from 2 on scores are their means")
     add("--statistics", choices=["running", "standing", "batch"], help="of batch norms (as in the run)")
     add("--truncation", type=float, metavar="T", help="draw components of normal latents again until within +-T")

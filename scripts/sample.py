@@ -4,6 +4,7 @@ python scripts/sample.py RUN                         RUN/samples/grid-seed0.png,
 python scripts/sample.py RUN --count 64 --seed 3 --out grid.png
 python scripts/sample.py RUN --count 5000 --out folder/     one PNG an image, or points.csv
 python scripts/sample.py RUN --raw                   the live weights instead of their moving average
+python scripts/sample.py RUN --best                  the weights that scored best in training, not the last ones
 python scripts/sample.py RUN --truncation 0.7        components of normal latents drawn again until within +-0.7
 python scripts/sample.py RUN --psi 0.7 --cutoff 8    styles moved towards the mean one, in the first 8 layers
 python scripts/sample.py RUN --psi 0.5 --centres 64  towards the nearest of 64 cluster centres
@@ -46,6 +47,7 @@ def parse() -> argparse.Namespace:
     add("--count", type=int, help="samples (100), columns of classes (10), walks (8, in films 9), files a class (100)")
     add("--seed", type=int, default=0, help="of the latents (0)")
     add("--raw", action="store_true", help="live weights rather than their moving average")
+    add("--best", action="store_true", help="the generator that scored best in training (checkpoint.best)")
     add("--out", type=Path, help="a .png file, a folder for one file a sample, or .gif or .mp4 for walks")
     add("--truncation", type=float, metavar="T", help="limit of normal latents; smaller is less varied")
     add("--psi", type=float, metavar="P", help="styles moved: 0 all to the mean one, 1 not at all, more away from it")
@@ -213,12 +215,13 @@ def main() -> None:
     from gan_experiments.truncation import TruncationChoice
 
     choice = TruncationChoice(arguments.truncation, arguments.psi, arguments.cutoff, arguments.centres)
-    trained = load_generator(arguments.run, arguments.raw)
+    trained = load_generator(arguments.run, arguments.raw, best=arguments.best)
     classes = [] if arguments.classes is None else class_numbers(trained, arguments.classes)
     truncation = choice.build(trained.game, trained.runtime.device, arguments.seed)
     trained = replace(trained, truncation=truncation)
     kind = "walk" if arguments.interpolate else "mix" if arguments.mix else "classes" if classes else "grid"
-    arguments.out = arguments.out or arguments.run / "samples" / f"{kind}-seed{arguments.seed}.png"
+    name = f"best-{kind}" if arguments.best else kind
+    arguments.out = arguments.out or arguments.run / "samples" / f"{name}-seed{arguments.seed}.png"
     files = kind == "classes" and arguments.out.suffix != ".png"
     make = {"walk": walks, "mix": sheet, "grid": plain, "classes": plain if files else sheet}[kind]
     statistics = BatchStatistics(Statistics(arguments.statistics), seed=arguments.seed)
@@ -226,7 +229,7 @@ def main() -> None:
         said = make(trained, arguments, classes)
     how = [] if truncation.name == "none" else [truncation.name]
     how += [f"{norms} statistics"] if norms in ("standing", "batch") else []
-    how.append(f"{trained.weights} weights after {trained.images:,} images")
+    how.append(trained.origin)
     print(f"{arguments.out}: {said}, {', '.join(how)}")
 
 

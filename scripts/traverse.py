@@ -23,6 +23,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--columns", type=int, default=10, help="different fixed latents (10)")
     parser.add_argument("--seed", type=int, default=0, help="of what is fixed (0)")
     parser.add_argument("--raw", action="store_true", help="live weights rather than their moving average")
+    parser.add_argument("--best", action="store_true", help="the generator that scored best in training")
     parser.add_argument("--out", type=Path, help="folder for the pictures")
     arguments = parser.parse_args()
     if arguments.columns < 2:
@@ -39,7 +40,7 @@ def main() -> None:
     from gan_experiments.inference import load_generator
     from gan_experiments.pictures import save_sheet
 
-    trained = load_generator(arguments.run, arguments.raw)
+    trained = load_generator(arguments.run, arguments.raw, best=arguments.best)
     generator = seeding.generator(arguments.seed, "traversals")
     pictures = sheets(trained.game, arguments.columns, generator, trained.runtime)
     if not pictures:
@@ -47,7 +48,7 @@ def main() -> None:
     for name, pixels in pictures.items():
         path = (arguments.out or arguments.run / "samples") / f"traversal-{name}.png"
         save_sheet(path, pixels, trained.game.spec.shape[-1])
-        print(f"{path}: {trained.weights} weights after {trained.images:,} images")
+        print(f"{path}: {trained.origin}")
 
 
 if __name__ == "__main__":

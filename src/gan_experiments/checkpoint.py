@@ -145,5 +145,5 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         if isinstance(before, dict) and isinstance(after, dict):
             found += differences(before, after, f"{name}.")
         elif before != after:
-            found.append(f"{name}: {json.dumps(before)} -> {json.dumps(after)}")
+            found.append(f"{name}: {json.dumps(before):.100} -> {json.dumps(after):.100}")
     return found

@@ -22,7 +22,7 @@ from gan_experiments.config import conf_dir, plain, register
 from gan_experiments.console import INTERRUPTED, UNREAD, complain, hush, unread
 from gan_experiments.errors import UserError
 from gan_experiments.invocation import continuing
-from gan_experiments.logging.status import State, Status
+from gan_experiments.places import mark_failed, unwritable
 from gan_experiments.schema import typed
 from gan_experiments.usage import asks_help, help_text, version_text
 
@@ -52,8 +52,7 @@ def job(config: DictConfig, failure: Failure, command: list[str]) -> float | Non
 
         return run(config, directory, failure.again)
     except Exception as error:
-        if not (directory / "status.json").exists():  # it failed before the run could say so itself
-            Status(directory / "status.json").update(State.FAILED, reason=one_line(error))
+        mark_failed(directory, one_line(error))
         if sweep:
             log.error("job %s failed: %s", context.job.num, one_line(error))
             raise
@@ -86,7 +85,7 @@ def main() -> None:
         complain(f"gan-train: {stop}")
         status = stop.code
     except Exception as error:
-        failure.error = error
+        failure.error = unwritable(error)
     if isinstance(failure.error, BrokenPipeError) and unread():
         status = UNREAD
     elif failure.error is not None:

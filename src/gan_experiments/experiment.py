@@ -22,6 +22,7 @@ from gan_experiments.errors import UserError
 from gan_experiments.game import Game
 from gan_experiments.logging.logger import Logger
 from gan_experiments.logging.progress import Progress
+from gan_experiments.logging.provenance import add_start
 from gan_experiments.logging.status import State
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.modules import count_parameters
@@ -68,7 +69,7 @@ def run(config: DictConfig, directory: Path, again: str = "") -> float | None:
             return home.former.objective
         home.refuse_repetition()
         log.info("run.dir: %s", directory)
-        home.status.update(State.RUNNING, reason="")
+        home.status.update(State.RUNNING, reason="", saved=None if home.checkpoints.paths() else 0)
         try:
             objective = train(settings, home, again or f"the same command with run.dir={directory}")
         except (Interrupted, SystemExit, KeyboardInterrupt) as stop:
@@ -129,6 +130,7 @@ def play(settings: Config, trainer: Trainer, outlets: Outlets, again: str) -> fl
         progress.start(trainer.images)
         if trainer.step_count == 0:
             home.begin_anew()
+        add_start(home.path, again, trainer.images, trainer.runtime.facts())
         with stopping_on_signals(trainer) as caught:
             trainer.run()
         if caught.number is not None and not trainer.finished:

@@ -42,6 +42,12 @@ class TrainedGenerator:
     truncation: Truncation = NONE
     score: Mapping[str, Any] | None = None
 
+    @property
+    def origin(self) -> str:
+        """Which weights these are, in a few words."""
+        best = "" if self.score is None else f", best {self.score['name']} ({self.score['value']:.4g})"
+        return f"{self.weights} weights after {self.images:,} images{best}"
+
     def draw(self, n: int, generator: torch.Generator, classes: Tensor | None = None) -> Batch:
         """`n` samples (n, ...), images in [-1, 1]; latents, and classes if none are given, come from `generator`."""
         return draw(self.game, n, generator, self.runtime, classes, self.truncation)
@@ -72,7 +78,7 @@ def load_generator(
     Raises UserError when there is none yet, or the files can't be read.
     """
     if best and (raw or state is not None):
-        raise UserError(f"{directory}: the best generator is one file; ask for it, or for a checkpoint's weights")
+        raise UserError(f"{directory}: --best and --raw each name weights of a run; give one")
     if raw or state is not None:
         path = newest_checkpoint(directory) if state is None else state
         saved, weights = checkpoint.load(path, "checkpoint"), "raw" if raw else "ema"

@@ -15,7 +15,7 @@ from typing import Any
 from gan_experiments.checkpoint import Checkpoints, differences
 from gan_experiments.errors import NonFinite, UserError
 from gan_experiments.locations import locations
-from gan_experiments.logging import lock, strict_json
+from gan_experiments.logging import lock, provenance, strict_json
 from gan_experiments.logging.atomic import remove_dead, write_atomic
 from gan_experiments.logging.records import Records
 from gan_experiments.logging.status import RunStatus, State, Status, read_status
@@ -25,7 +25,11 @@ log = logging.getLogger(__name__)
 # A run and its data may move to another place, be watched from another dashboard, say more when it fails, and keep
 # another best.
 FREE_KEYS = ("run.dir", "run.data", "run.debug", "logger", "evaluation.cache", "checkpoint.best")
-FILES = (lock.NAME, "config.json", "run_id", "status.json", "metrics.jsonl", "generator.pt", "best.pt")
+FILES = (
+    lock.NAME, "config.json", "run_id", "status.json", "metrics.jsonl", "generator.pt", "best.pt", provenance.NAME,
+)  # fmt: skip
+SHOWN = 12
+"""Of the keys that differ, so many are named."""
 FOLDERS = ("checkpoints", "samples")
 
 
@@ -99,6 +103,7 @@ class RunDirectory:
             self._require_start()
         self.run_id = self._identity()
         self.status = Status(self.path / "status.json")
+        provenance.read_starts(self.path)
         self.records = Records(self.path / "metrics.jsonl")
         if removed := sum(remove_dead(folder, alone=True) for folder in (self.path, self.checkpoints.folder)):
             log.info("%s: removed %s bytes that a killed process had left unfinished", self.path, f"{removed:,}")
@@ -120,10 +125,10 @@ class RunDirectory:
             raise UserError(f"run.dir={self.path}: has records but no config.json; choose another run.dir")
         if path.exists():
             former = read_config(self.path)
+            if not {"run", "schedule"} <= former.keys():
+                raise UserError(f"{path}: not the configuration of a run; choose another run.dir")
             if worked:
                 refuse_changes(former, self.config, self.path)
-            elif not {"run", "schedule"} <= former.keys():
-                raise UserError(f"{path}: not the configuration of a run; choose another run.dir")
         if not worked:
             write_atomic(path, json.dumps(self.config, indent=2) + "\n")
 
@@ -198,7 +203,8 @@ def refuse_changes(old: dict[str, Any], new: dict[str, Any], where: Path) -> Non
         if not any(line.startswith((f"{key}:", f"{key}.")) for key in free)
     ]  # fmt: skip
     if changed:
+        shown = changed if len(changed) <= SHOWN else [*changed[:SHOWN], f"and {len(changed) - SHOWN} more"]
         raise UserError(
-            f"run.dir={where}: holds a run with another configuration ({'; '.join(changed)}); "
+            f"run.dir={where}: holds a run with another configuration ({'; '.join(shown)}); "
             "give the same values to continue it, or another run.dir"
         )

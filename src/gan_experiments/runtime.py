@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,13 @@ class Runtime:
             f"{', slopes of penalties in float32' if self.reduced and self.full_precision_slopes else ''}"
             f"{', deterministic' if self.deterministic else ''}"
         )
+
+    def facts(self) -> dict[str, str]:
+        """What is known of the device: its name, the build of torch, and its CUDA and cuDNN."""
+        built: dict[str, Any] = {"torch": torch.__version__, "cuda": torch.version.cuda}
+        if torch.version.cuda:
+            built["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        return {"runtime": self.describe(), **{name: str(value) for name, value in built.items() if value is not None}}
 
 
 def choose(config: RuntimeConfig, images: bool) -> Runtime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_experiments.errors import UserError
+
+MOST_THREADS = 1024
+"""More than any machine has use for; libraries end the process when the system grants no more."""
 
 COMPONENTS = ("model", "loss", "regularizer", "conditioning", "trick", "dataset", "metric", "extractor", "logger")
 
@@ -204,6 +208,10 @@ def _check(config: Config) -> None:
     for name, value in positive.items():
         if value is not None and value < 1:
             raise UserError(f"{name}={value}: must be 1 or more")
+    if runtime.threads is not None and runtime.threads > MOST_THREADS:
+        raise UserError(
+            f"runtime.threads={runtime.threads}: must be at most {MOST_THREADS}; there are {os.cpu_count()} cores here"
+        )
     if config.log.singular_values < 0:
         raise UserError(f"log.singular_values={config.log.singular_values}: must be 0 (none) or more")
     for name, player in schedule.by_name().items():

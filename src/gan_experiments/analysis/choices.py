@@ -26,8 +26,8 @@ class Choice:
 
     `reference` are real images to compare with, a share `held_out` of which gives floors, or `dataset` an option of
     that group; `split` is the part that samples are compared with. `checkpoints` names states of a run, `raw` its live
-    weights, `truncation` what is done to its samples, `statistics` which ones batch norms use. `size` resizes folders
-    of images, `labels` says whether their classes are used.
+    weights, `best` those that scored best in training, `truncation` what is done to its samples, `statistics` which
+    ones batch norms use. `size` resizes folders of images, `labels` says whether their classes are used.
     """
 
     metrics: Sequence[str] | None = None
@@ -45,6 +45,7 @@ class Choice:
     size: int | None = None
     labels: bool = True
     raw: bool = False
+    best: bool = False
     checkpoints: str | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +57,8 @@ class Choice:
             raise UserError("--reference and --dataset both say what to compare with; give one")
         if not 0 <= self.held_out < 1:
             raise UserError(f"--held-out {self.held_out:g}: expected a share from 0 to below 1")
+        if self.best and (self.raw or self.checkpoints is not None):
+            raise UserError("--best, --raw and --checkpoints each name weights of a run; give one")
         if self.split == "held_out" and not self.floors:
             raise UserError("--split held_out needs held-out images; give a share, such as --held-out 0.1")
 

@@ -22,8 +22,9 @@ from gan_experiments.data.base import Dataset
 from gan_experiments.data.natural import readable
 from gan_experiments.errors import UserError
 from gan_experiments.inference import load_generator
+from gan_experiments.logging.lock import read_standing
 from gan_experiments.logging.progress import stages
-from gan_experiments.logging.status import State, read_status
+from gan_experiments.logging.status import State
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.score import Score
 from gan_experiments.rundir import read_config
@@ -97,7 +98,7 @@ class Scorer:
 
     def run(self, run: Path, state: Path | None) -> Row:
         """The scores of a run's generator, at a checkpoint or at the end."""
-        trained, base = load_generator(run, self.choice.raw, state), read_config(run)
+        trained, base = load_generator(run, self.choice.raw, state, self.choice.best), read_config(run)
         settings, reference = self.choice.settings(base), None
         if self.choice.reference is not None:
             images, share, labels = stored(self.choice.reference), self.choice.held_out, self.choice.labels
@@ -121,11 +122,11 @@ class Scorer:
     def images(self, target: Stored) -> Row:
         """The scores of stored images against the reference or the data set."""
         choice = self.choice
-        of_runs = (choice.checkpoints, choice.draws, choice.statistics)
-        if choice.raw or choice.truncation != TruncationChoice() or any(value is not None for value in of_runs):
+        of_runs = (choice.checkpoints, choice.draws, choice.statistics, choice.raw or None, choice.best or None)
+        if choice.truncation != TruncationChoice() or any(value is not None for value in of_runs):
             raise UserError(
-                f"{target.path}: holds images; --raw, --checkpoints and --draws are for runs, and so are --statistics, "
-                "--psi and --truncation"
+                f"{target.path}: holds images; --raw, --best, --checkpoints and --draws are for runs, and so are "
+                "--statistics, --psi and --truncation"
             )
         if choice.reference is None and choice.dataset is None:
             raise UserError(f"{target.path}: compared with what? Add --reference PATH or --dataset NAME")
@@ -192,7 +193,7 @@ def default_extractors(dataset: Dataset) -> list[str]:
 
 def require_completed(run: Path) -> None:
     """UserError with a run's state and reason unless it came to its end."""
-    status = read_status(run / "status.json")
+    status = read_standing(run)
     if status is None:
         raise UserError("has not said anything yet")
     if status.state is not State.COMPLETED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +13,9 @@ from gan_experiments.analysis import naming
 from gan_experiments.analysis.tables import Summary, summarize
 from gan_experiments.errors import UserError
 from gan_experiments.locations import with_places
+from gan_experiments.logging.lock import read_standing
 from gan_experiments.logging.records import read_records
-from gan_experiments.logging.status import RunStatus, State, read_status
+from gan_experiments.logging.status import RunStatus, State
 from gan_experiments.rundir import read_config
 
 PROVENANCE = (
@@ -22,7 +23,7 @@ PROVENANCE = (
 )  # fmt: skip
 """What two scores must share to be comparable; evaluation seeds and weights are settings' own business."""
 
-UNFINISHED = (State.RUNNING, State.STOPPED)
+UNFINISHED = (State.RUNNING, State.STOPPED, State.LOST)
 
 UNKNOWN = "(no configuration)"
 """The label of runs that failed before they had a configuration."""
@@ -209,7 +210,9 @@ def read_run(path: Path) -> Run:
     """What the files in a run's directory say; a run whose files can't be understood counts as failed."""
     try:
         config = read_config(path) if (path / "config.json").exists() else None
-        status = read_status(path / "status.json")
+        if config is not None:
+            check_seed(config, path)
+        status = read_standing(path)
         scores = read_scores(path / "metrics.jsonl")
     except UserError as error:
         return Run(path, None, State.FAILED, str(error))
@@ -218,6 +221,14 @@ def read_run(path: Path) -> Run:
     state, reason = judge(status, scores)
     seconds = (datetime.fromisoformat(status.updated) - datetime.fromisoformat(status.started)).total_seconds()
     return Run(path, config, state, reason, status.images, seconds, scores)
+
+
+def check_seed(config: dict[str, Any], path: Path) -> None:
+    """UserError for a configuration without a seed, which no run of gan-train has."""
+    section = config.get("run")
+    seed = section.get("seed") if isinstance(section, dict) else None
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise UserError(f"{path / 'config.json'}: not the configuration of a run: run.seed is {seed!r:.40}")
 
 
 def judge(status: RunStatus, scores: dict[str, Result]) -> tuple[State, str]:
@@ -243,14 +254,19 @@ def read_scores(path: Path) -> dict[str, Result]:
 def result(history: Sequence[dict[str, Any]]) -> Result:
     """The result of one score's records in their order."""
     last = history[-1]
-    finite = [score["value"] for score in history if math.isfinite(score["value"])]
+    finite = [value for score in history if math.isfinite(value := number(score))]
     best = (max if last["higher_is_better"] else min)(finite, default=math.nan)
     provenance = {key: last.get(key) for key in PROVENANCE}
     # A metric may define the number for real data itself; there is then no floor from held-out samples.
-    floor = last["floor"] if last["floor"] is not None else last.get("real")
+    floor = last["floor"] if last.get("floor") is not None else last.get("real")
     interval = None if last.get("interval") is None else tuple(last["interval"])
     source = last.get("interval_from", "")
-    return Result(last["value"], best, floor, last["higher_is_better"], provenance, interval, source)
+    return Result(number(last), best, floor, last["higher_is_better"], provenance, interval, source)
+
+
+def number(score: Mapping[str, Any]) -> float:
+    """A recorded score's value; NaN where its record leaves it out."""
+    return math.nan if score["value"] is None else float(score["value"])
 
 
 def main_scores(settings: Sequence[Setting]) -> list[str]:

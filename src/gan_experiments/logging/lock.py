@@ -14,6 +14,7 @@ from typing import final
 
 from gan_experiments.errors import UserError
 from gan_experiments.logging.atomic import is_alive
+from gan_experiments.logging.provenance import read_starts
 from gan_experiments.logging.status import RunStatus, State, read_status
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,15 @@ def read_standing(directory: Path) -> RunStatus | None:
     if status is None or status.state is not State.RUNNING or not _ended(directory, status):
         return status
     where = f" on {status.host}" if status.host else ""
-    return replace(status, state=State.LOST, reason=f"process {status.pid}{where} ended without a word")
+    reason = f"process {status.pid}{where} ended without a word; to continue: {_again(directory)}"
+    return replace(status, state=State.LOST, reason=reason)
+
+
+def _again(directory: Path) -> str:
+    """The command that continues a run, as it was noted at its last start."""
+    starts = read_starts(directory)
+    again = str(starts[-1].get("again") or "") if starts else ""
+    return again or f"the same command with run.dir={directory}"
 
 
 def _ended(directory: Path, status: RunStatus) -> bool:

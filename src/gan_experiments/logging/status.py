@@ -77,7 +77,7 @@ class Status:
     def __init__(self, path: Path) -> None:
         self.path = path
         former = read_status(path)
-        begun = RunStatus(saved=0) if former is None else replace(former, state=State.RUNNING, reason="")
+        begun = RunStatus() if former is None else replace(former, state=State.RUNNING, reason="")
         self.current = replace(begun, pid=os.getpid(), host=socket.gethostname())
 
     def update(

@@ -75,7 +75,12 @@ class Checkpointing(Observer):
 
     def check_origin(self, saved: dict[str, Any], trainer: Trainer) -> None:
         """Raise UserError when a saved state came from another configuration or other data; warn of another machine."""
-        refuse_changes(json.loads(saved["config"]), self.home.config, self.home.path)
+        try:
+            config = dict(json.loads(saved["config"]))
+        except (ValueError, TypeError) as error:
+            where = self.home.checkpoints.paths()[-1]
+            raise UserError(f"{where}: its config is no JSON ({error}); put the former file back") from error
+        refuse_changes(config, self.home.config, self.home.path)
         if saved["data"] != self.data:
             raise UserError(
                 f"run.dir={self.home.path}: the data set has changed since this run began; "
