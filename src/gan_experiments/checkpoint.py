@@ -15,6 +15,8 @@ from gan_experiments.logging.atomic import replacing
 from gan_experiments.logging.sealed import SealedWriter, damage
 
 FORMAT = 2
+READABLE = (1, 2)
+"""Formats that this version reads; the first one said in other words what samples look like, and had no hashes."""
 KIND = "gan-experiments"
 FACTS: dict[str, Any] = {"format": int, "config": str, "images": int, "step": int, "data": str, "runtime": str}
 CONTENTS: dict[str, dict[str, Any]] = {
@@ -76,8 +78,9 @@ def load(path: Path, kind: str) -> dict[str, Any]:
         value = content.get(name)
         if not isinstance(value, expected):
             raise Unreadable(path, f"a {kind} with {'no' if value is None else 'a wrong'} {name}", advice)
-    if content["format"] != FORMAT:
-        raise UserError(f"{path}: written in format {content['format']}, this version reads format {FORMAT}")
+    if content["format"] not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise UserError(f"{path}: written in format {content['format']}, this version reads formats {known}")
     return content
 
 
