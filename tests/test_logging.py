@@ -219,6 +219,8 @@ def test_status_keeps_what_an_update_does_not_mention(tmp_path: Path) -> None:
     status.update(images=64, step=1)
     scores = {"fid": {"value": math.inf, "higher_is_better": False}}
     status.update(scores=scores, objective=0.0)
+    status.update(State.FAILED, reason="NaN")
+    assert read_status(path) == status.current and status.current.reason == "NaN"
     status.update(State.FAILED, reason="two\n  lines")
     content = json.loads(path.read_text(), parse_constant=refuse)
     assert content["state"] == "failed" and content["reason"] == "two lines"

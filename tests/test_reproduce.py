@@ -170,7 +170,8 @@ folder = Path(sys.argv[-1].removeprefix("run.dir=")); folder.mkdir(exist_ok=True
 state, code = sys.argv[1].split("/")
 if state != "refused":
     (folder / "status.json").write_text(json.dumps({"state": state, "reason": "became NaN", "images": 64, "step": 1,
-        "scores": {"fid": {"value": 3.0}}, "objective": None, "started": "a", "updated": sys.argv[2], "pid": 1}))
+        "scores": {"fid": {"value": 3.0}}, "objective": None, "started": "2020-01-01T00:00:00+00:00",
+        "updated": f"2020-01-01T00:00:0{sys.argv[2]}+00:00", "pid": 1}))
 print("run.dir comes last:", sys.argv[-1])
 sys.exit(int(code))
 """

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from PIL import Image
 from gan_experiments.analysis import naming
 from gan_experiments.analysis.sweep import main_scores, mismatches, read_run, read_sweep
 from gan_experiments.errors import UserError
+from gan_experiments.logging.lock import Lock
 from gan_experiments.logging.status import State
 from processes import Done, gan_train, run_in_turn, script
 from run_folders import BASE, FLOOR, config, fid, put, record
@@ -35,7 +36,7 @@ def smoothing(**more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Path:
+def sweep(tmp_path: Path) -> Iterator[Path]:
     """Three settings: a good trick, the baseline, a bad one; with a failed, a stopped and a running run."""
     put(tmp_path / "0", config(0), fid(30, 20))
     put(tmp_path / "1", config(1), fid(25, 24))
@@ -48,7 +49,9 @@ def sweep(tmp_path: Path) -> Path:
     put(tmp_path / "7", config(2, trick={"noise": {}}), state=State.RUNNING, images=123)
     (tmp_path / "notes").mkdir()
     (tmp_path / "multirun.yaml").write_text("hydra: {}")
-    return tmp_path
+    running = Lock(tmp_path / "7")
+    yield tmp_path
+    running.release()
 
 
 # reading
@@ -64,7 +67,7 @@ def test_runs_that_differ_by_seed_and_place_are_one_setting(sweep: Path) -> None
     assert none.best("fid").mean == pytest.approx((20 + 24 + 22) / 3) and none.floor("fid").mean == FLOOR
     # A stopped run's last evaluation isn't the last one of the runs that came to their end.
     assert (good.last("fid").mean, good.last("fid").n) == (11, 2) and good.best("fid").mean == 9.5
-    assert [bad.number_of(state) for state in State] == [1, 1, 0, 1]
+    assert [bad.number_of(state) for state in State] == [1, 1, 0, 1, 0]
     assert (bad.last("fid").mean, bad.last("fid").sd, bad.last("fid").n) == (23, None, 1)
     assert good.differs["loss.real_target"] == 0.9 and "run.seed" not in good.differs
 
@@ -96,7 +99,10 @@ def test_runs_whose_files_are_missing_or_broken(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert read_run(refused).reason == "schedule.batch_size=0: must be 1 or more"
     assert "status.json" in read_run(torn).reason and read_run(torn).state is State.FAILED
-    assert read_run(early).state is State.RUNNING and read_run(early).seed == 1
+    assert read_run(early).state is State.LOST and read_run(early).seed == 1
+    starting = Lock(early)
+    assert read_run(early).state is State.RUNNING
+    starting.release()
 
 
 def test_scores_named_like_metrics_are_the_main_ones(tmp_path: Path) -> None:
@@ -212,6 +218,16 @@ def test_notes_list_what_does_not_count_with_its_reason(sweep: Path) -> None:
     assert "- label_smoothing, seed 2 (4): stopped at 500 images: SIGTERM at 500 images" in lines
     assert "- Settings differ in loss.real_target, trick." in lines
     assert not any("WARNING" in line for line in lines)
+
+
+def test_a_run_whose_process_has_died_is_lost_with_the_command_to_continue(sweep: Path) -> None:
+    lost = put(sweep / "11", config(3, trick={"noise": {}}), state=State.RUNNING, images=456)
+    (lost / "provenance.json").write_text('{"starts": [{"again": "gan-train -m trick=noise"}]}')
+    lines = summarize.Report(sweep, [], None).notes().splitlines()
+    (line,) = (line for line in lines if "(11)" in line)
+    assert line.startswith("- noise, seed 3 (11): lost at 456 images: process ")
+    assert line.endswith("ended without a word; to continue: gan-train -m trick=noise")
+    assert "- noise, seed 2 (7): running at 123 images" in lines
 
 
 def test_scores_that_do_not_compare_are_warned_of(sweep: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,20 @@ def resume(trainer: Trainer, home: RunDirectory, logger: Logger, evaluator: Eval
 def put(state: dict[str, Any], trainer: Trainer, path: Path) -> None:
     """Give the trainer the state that a checkpoint holds; UserError for one of other parts."""
     try:
-        trainer.load_state_dict(state)
+        observers = {name: saved_state(state["observers"], name) for name, _ in trainer.named_observers()}
+        trainer.load_state_dict(state | {"observers": observers})
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
             f"{path}: its state doesn't fit this run's parts ({reason:.200}); it was changed, or written by another "
             "version: put the former one back, or choose another run.dir"
         ) from error
+
+
+def saved_state(observers: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What an observer, called by its place and type, left; one that runs of earlier versions lacked left nothing."""
+    if name in observers:
+        return dict(observers[name])
+    kind = name.split()[-1]
+    same = [state for other, state in observers.items() if other.split()[-1] == kind]
+    return dict(same[0]) if len(same) == 1 else {}

@@ -292,14 +292,5 @@ class Trainer:
             if scaler is not None:
                 scaler.load_state_dict(state["scalers"][name])
         for name, observer in self.named_observers():
-            observer.load_state_dict(saved_state(state["observers"], name))
+            observer.load_state_dict(state["observers"][name])
         self.meter.load_state_dict(state["meter"])
-
-
-def saved_state(observers: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What an observer, called by its place and type, left; one that runs of earlier versions lacked left nothing."""
-    if name in observers:
-        return dict(observers[name])
-    kind = name.split()[-1]
-    same = [state for other, state in observers.items() if other.split()[-1] == kind]
-    return dict(same[0]) if len(same) == 1 else {}

@@ -13,7 +13,7 @@ from gan_experiments.analysis import naming
 from gan_experiments.analysis.tables import Summary, summarize
 from gan_experiments.errors import UserError
 from gan_experiments.locations import with_places
-from gan_experiments.logging.lock import read_standing
+from gan_experiments.logging.lock import is_held, read_standing
 from gan_experiments.logging.records import read_records
 from gan_experiments.logging.status import RunStatus, State
 from gan_experiments.rundir import read_config
@@ -217,7 +217,9 @@ def read_run(path: Path) -> Run:
     except UserError as error:
         return Run(path, None, State.FAILED, str(error))
     if status is None:
-        return Run(path, config, State.RUNNING, "has not said anything yet", scores=scores)
+        ended, reason = is_held(path) is False, "has not said anything"
+        state = State.LOST if ended else State.RUNNING
+        return Run(path, config, state, f"{reason}, and nobody runs here" if ended else f"{reason} yet", scores=scores)
     state, reason = judge(status, scores)
     seconds = (datetime.fromisoformat(status.updated) - datetime.fromisoformat(status.started)).total_seconds()
     return Run(path, config, state, reason, status.images, seconds, scores)
@@ -247,6 +249,8 @@ def read_scores(path: Path) -> dict[str, Result]:
     for record in read_records(path) if path.exists() else ():
         if record["kind"] == "scores":
             for name, score in record["values"].items():
+                if "higher_is_better" not in score:
+                    raise UserError(f"{path}: a score {name} doesn't say whether higher_is_better")
                 histories.setdefault(name, []).append(score)
     return {name: result(history) for name, history in histories.items()}
 

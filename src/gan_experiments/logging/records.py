@@ -186,8 +186,8 @@ def check_score(score: object, where: str) -> None:
     for name in ("floor", "real"):
         if not _is_number(score.get(name)):
             raise UserError(f"{where} has {score[name]!r:.40} as {name}")
-    if not isinstance(score.get("higher_is_better"), bool):
-        raise UserError(f"{where} doesn't say whether higher_is_better, true or false")
+    if not isinstance(score.get("higher_is_better", False), bool):
+        raise UserError(f"{where} has {score['higher_is_better']!r:.40} as higher_is_better")
 
 
 def _is_number(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -118,6 +119,9 @@ def read_status(path: Path) -> RunStatus | None:
     names = {item.name for item in fields(RunStatus)}
     if not isinstance(content, dict) or not names - LATER <= content.keys() <= names:
         raise UserError(f"{path} is not a status file: expected the keys {', '.join(sorted(names))}")
+    for name in ("reason", "host"):  # a text may be the word NaN
+        if isinstance(content.get(name), float):
+            content[name] = json.loads(strict_json.dumps(content[name]))
     for name, value in content.items():
         if isinstance(value, bool) or not isinstance(value, TYPES[name]):
             raise UserError(f"{path} is not a status file: {name} is {value!r:.40}; remove it, the checkpoints stay")
