@@ -81,9 +81,10 @@ class RunDirectory:
             return
         places = (self.path.with_name(f"{self.path.name}-{number}") for number in itertools.count(2))
         free = next(place for place in places if not place.exists())
+        again = f" (to try again all the same, remove {self.path / 'status.json'})" if self.checkpoints.paths() else ""
         raise UserError(
             f"run.dir={self.path}: this run failed and would fail again: {former.reason}; start with that changed "
-            f"elsewhere, e.g. run.dir={free} (to try again all the same, remove {self.path / 'status.json'})"
+            f"elsewhere, e.g. run.dir={free}{again}"
         )
 
     def begin_anew(self) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gan_experiments import checkpoint
-from gan_experiments.errors import NonFinite, UserError
+from gan_experiments.errors import UserError
 from gan_experiments.observers.best import Best
 from gan_experiments.observers.ema import Ema
-from gan_experiments.players import lowering
+from gan_experiments.observers.finite import check_finite
 from gan_experiments.rundir import RunDirectory, refuse_changes
 from gan_experiments.trainer import Observer, Trainer
 
@@ -88,14 +88,3 @@ class Checkpointing(Observer):
             )
         if saved["runtime"] != trainer.runtime.describe():
             log.warning("this run began on %s: from here on it isn't bit for bit the same run", saved["runtime"])
-
-
-def check_finite(trainer: Trainer) -> None:
-    """Raise NonFinite naming the term or player that isn't."""
-    trainer.meter.check()
-    for player in trainer.players:
-        if not all(bool(parameter.isfinite().all()) for parameter in player.parameters):
-            raise NonFinite(
-                f"{player.name}: weights {NonFinite.SAID} by step {trainer.step_count}: stopped; "
-                f"{lowering(trainer.players, player.name)}"
-            )

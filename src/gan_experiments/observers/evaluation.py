@@ -22,8 +22,8 @@ from gan_experiments.logging.status import Status
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.metrics.score import Score
 from gan_experiments.metrics.statistics_cache import extractor_facts
-from gan_experiments.observers.checkpointing import check_finite
 from gan_experiments.observers.ema import Ema
+from gan_experiments.observers.finite import check_finite
 from gan_experiments.pictures import save_png
 from gan_experiments.players import lowering
 from gan_experiments.sampling import draw, walk
