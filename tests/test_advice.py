@@ -99,3 +99,18 @@ def test_advice_for_points_is_not_for_images(composed: Compose) -> None:
     plan = planned(composed(*PLANS["points"]))
     texts = " ".join(symptom.remedy(plan, Finding("", {}, ("generator",))) for symptom in SYMPTOMS)
     assert "ada" not in texts and "diffaugment" not in texts and "flip" not in texts
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        (("regularizer=[r1]",), True),
+        (("experiment=infogan", "dataset=fashion10k", "regularizer=[mutual_information,r1]"), False),
+    ],
+)
+def test_a_warning_names_the_key_of_norms_where_there_is_one(
+    lines: tuple[str, ...], named: bool, composed: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    planned(composed(*lines, "metric=none", "extractor=none"))
+    (warning,) = (line for line in caplog.messages if "slopes of different samples mix" in line)
+    assert ("model.discriminator.norm=none" in warning) == named

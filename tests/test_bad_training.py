@@ -118,7 +118,7 @@ BAD: dict[str, Bad] = {
         [*CONSTANT, f"{OPTIMIZER}._target_=torch.optim.LBFGS", f"~{OPTIMIZER}.betas"],
         [f"{OPTIMIZER}._target_", "LBFGS", "torch.optim.Adam"],
     ),
-    "a curve over nothing": Bad([f"{G_RATE}.over=0"], [G_RATE, "over=0", "null"]),
+    "a curve over nothing": Bad([f"{G_RATE}.over=0"], [G_RATE, "over=0"]),
     "a curve before the start": Bad([f"{G_RATE}.after=-1"], [G_RATE, "after=-1"]),
     "a curve without its height": Bad([f"{G_RATE}.start=abc"], [f"{G_RATE}.start=abc", "number"]),
 }

@@ -30,6 +30,7 @@ from gan_experiments.trainer import Observer, Trainer
 from gan_experiments.trick import Trick
 
 log = logging.getLogger(__name__)
+NORM = "model.discriminator.norm"
 
 
 def build_tricks(settings: Config) -> list[Trick]:
@@ -124,7 +125,7 @@ def build_trainer(settings: Config, game: Game, dataset: Dataset, runtime: Runti
     schedule = settings.schedule
     terms, observers = build_terms(settings)
     players = build_players(settings, game, terms)
-    warn_of_coupling(game, terms)
+    warn_of_coupling(game, terms, OmegaConf.select(OmegaConf.create({"model": settings.model}), NORM) is not None)
     per_step = schedule.batch_size * counted(game, players).moves
     steps = schedule.steps or math.ceil(cast(int, schedule.images) / per_step)
     ema = Ema(game, build_number(schedule.ema.half_life, "schedule.ema.half_life"), schedule.ema.buffers)
@@ -134,15 +135,17 @@ def build_trainer(settings: Config, game: Game, dataset: Dataset, runtime: Runti
     return Trainer(game, players, dataset.train, runtime, batch, steps, seed, everybody, dataset.flip, together), ema
 
 
-def warn_of_coupling(game: Game, terms: Sequence[Term]) -> None:
-    """Say when a slope penalty meets batch norm: it then mixes the slopes of different samples."""
+def warn_of_coupling(game: Game, terms: Sequence[Term], chosen: bool) -> None:
+    """Say when a slope penalty meets batch norm: it then mixes the slopes of different samples; `chosen` says whether
+    the network has a key for its norm."""
     penalties = [term.name for term in terms if term.watches]
     modules = [module for network in game.sides.get("discriminator", ()) for module in network.modules()]
     if penalties and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules):
         log.warning(
             "%s with batch norm in the discriminator: slopes of different samples mix "
-            "(Gulrajani et al. 2017 advise against it); model.discriminator.norm=none avoids it",
+            "(Gulrajani et al. 2017 advise against it)%s",
             ", ".join(penalties),
+            f"; {NORM}=none avoids it" if chosen else "",
         )
 
 

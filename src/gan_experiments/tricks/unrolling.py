@@ -90,7 +90,8 @@ class Unrolled(Trick):
         if self.steps and penalties and norms:
             raise UserError(
                 f"trick {self.name} differentiates {' and '.join(penalties)} a third time, which torch can't through "
-                f"{' and '.join(norms)} in the discriminator; set model.discriminator.norm=none or layer, add "
+                f"{' and '.join(norms)} in the discriminator; set model.discriminator.norm=none or layer, if there "
+                "is that key, add "
                 "trick=[virtual_batch_norm], or leave one of the two out"
             )
 
