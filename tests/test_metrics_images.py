@@ -76,18 +76,31 @@ def readings(metric: AnyMetric, real: Tensor, generated: Tensor, batch: int = 10
 # Subsets of rows
 
 
-def test_subset_depends_on_places_alone() -> None:
-    """Shown by 7 or at once: the same 20 rows, in the order they came, with their own tags."""
+def test_subset_depends_on_content_alone() -> None:
+    """Shown by 7, at once or backwards: the same 20 rows in the same order, with their own tags."""
     rows = torch.arange(3000)
     found = []
-    for batch in (7, 3000):
+    for batch, shown in ((7, rows), (3000, rows), (100, rows.flip(0))):
         subset = RandomRows(20, 1)
-        for some in torch.split(rows, batch):
+        for some in torch.split(shown, batch):
             subset.update(some, 2 * some[:, None])
         chosen, tags = subset.compute()
-        assert torch.equal(tags[:, 0], 2 * chosen) and bool((chosen.diff() > 0).all())
+        assert torch.equal(tags[:, 0], 2 * chosen)
         found.append(chosen)
-    assert torch.equal(*found) and len(found[0]) == 20
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2]) and len(found[0].unique()) == 20
+
+
+def test_equal_rows_are_chosen_one_by_one() -> None:
+    """Ten pictures a hundred times each: every one is among the subset about as often as any other."""
+    counts = torch.zeros(10)
+    for seed in range(40):
+        subset = RandomRows(100, seed)
+        for some in torch.split(torch.arange(1000) // 100, 64):
+            subset.update(some)
+        own = subset.compute()[0].bincount(minlength=10)
+        assert int(own.min()) >= 1 and int(own.max()) <= 25
+        counts += own
+    assert float((counts - 400).abs().max()) < 80
 
 
 def test_subset_is_uniform() -> None:
@@ -101,7 +114,7 @@ def test_subset_is_uniform() -> None:
     assert float((counts - 50).square().mean()) == pytest.approx(200 * 0.25 * 0.75, rel=0.5)
     few = RandomRows(15, 0)
     few.update(torch.arange(9))
-    assert few.compute()[0].tolist() == list(range(9))
+    assert sorted(few.compute()[0].tolist()) == list(range(9))
 
 
 # Sliced Wasserstein distance
@@ -206,7 +219,7 @@ def test_swd_is_zero_for_the_same_set_and_blind_to_brightness() -> None:
     assert all(reading.value == 0 for reading in found.values())
     assert found[""].details["levels"] == "32x32, 16x16"
     dimmed = readings(small_swd(), images, images // 2)[""].value
-    assert dimmed < 0.2 * readings(small_swd(), images, noise(120, 1, 32, 0))[""].value
+    assert dimmed < 0.5 * readings(small_swd(), images, noise(120, 1, 32, 0))[""].value
 
 
 def test_swd_grows_with_noise_and_blur_at_the_level_they_touch() -> None:
@@ -259,14 +272,12 @@ def test_similarity_of_equal_images_is_1_and_of_noise_0() -> None:
     assert 0.3 < float(ms_ssim.similarity(images // 2, brighter).mean()) < 0.99
 
 
-@pytest.mark.parametrize(("side", "count"), [(11, 1), (28, 2), (32, 2), (44, 3), (98, 3), (99, 4), (175, 4), (176, 5)])
+@pytest.mark.parametrize(("side", "count"), [(11, 1), (28, 2), (32, 2), (44, 3), (87, 3), (88, 4), (175, 4), (176, 5)])
 def test_scales_of_small_images(side: int, count: int) -> None:
-    """As many scales as torchmetrics serves at that size, weights adding up to 1 in their old proportions."""
+    """As many scales as the window fits into, weights adding up to 1 in their old proportions."""
     weights = ms_ssim.scales(side)
     assert len(weights) == count and math.fsum(weights) == pytest.approx(1)
     assert [w / weights[0] for w in weights] == pytest.approx([w / 0.0448 for w in ms_ssim.WEIGHTS[:count]])
-    if side < 99:
-        assert len(ms_ssim.similarity(noise(1, 1, side, 0), noise(1, 1, side, 1))) == 1
 
 
 def test_pairs_are_disjoint_and_of_one_class() -> None:
@@ -306,7 +317,8 @@ def test_within_classes_pictures_are_more_alike() -> None:
     assert [r.details["pairs_of"] for r in across] == ["any two", "any two"]
     assert all(r.value > 0.9 for r in within) and all(r.value < 0.75 for r in across)
     for reading in (*within, *across):
-        assert reading.real == reading.value and reading.details["scales"] == 2
+        assert reading.real == pytest.approx(reading.value, abs=1e-3 if reading in within else 0.2)
+        assert reading.details["scales"] == 2
         assert reading.interval is not None and reading.interval[0] <= reading.value <= reading.interval[1]
 
 
@@ -328,8 +340,8 @@ def test_ms_ssim_refuses() -> None:
         readings(PairSimilarity(5), noise(8, 1, 32, 0), noise(1, 1, 32, 0))
     with pytest.raises(UserError, match="pairs=1"):
         PairSimilarity(1)
-    with pytest.raises(UserError, match="11x11 window"):
-        PairSimilarity().bind(dataset(noise(2, 1, 8, 0)), None)
+    with pytest.raises(UserError, match="at least 4 pixels a side, but those of made have 3"):
+        PairSimilarity().bind(dataset(noise(2, 1, 3, 0)), None)
 
 
 # Spectra

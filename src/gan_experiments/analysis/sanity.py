@@ -13,15 +13,15 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset, Split
 from gan_experiments.errors import UserError
-from gan_experiments.metrics.extractors import picks
+from gan_experiments.metrics.order import content_order
 
 
 @final
 class Bench:
     """A labelled data set cut into reals, held-out images and fresh ones, and sets of `count` images made of these.
 
-    Reals are `count` seeded picks of the training images, fresh ones are the other training images: what a perfect
-    generator would make. Raises UserError when there are too few of them, or no classes.
+    Reals are `count` random ones of the training images, by content and seed, fresh ones are the other training images:
+    what a perfect generator would make. Raises UserError when there are too few of them, or no classes.
     """
 
     def __init__(self, data: Dataset, count: int, seed: int = 0) -> None:
@@ -33,11 +33,10 @@ class Bench:
                 f"train on (there are {len(data.train)}); take fewer, or dataset fashion_mnist"
             )
         self.count, self.classes = count, classes
-        chosen = picks(len(data.train), count, seed)
-        rest = torch.ones(len(data.train), dtype=torch.bool).index_fill_(0, chosen, False).nonzero().squeeze(1)
+        order = content_order(data.train, seed)
         self.random = seeding.generator(seed, "sanity")
-        self.reals = cut(data.train, chosen)
-        self.fresh = cut(data.train, rest[torch.randperm(len(rest), generator=self.random)])
+        self.reals = cut(data.train, order[:count])
+        self.fresh = cut(data.train, order[count:])
         self.data = replace(data, train=self.reals)
 
     def sets(self) -> dict[str, Split]:

@@ -13,19 +13,19 @@ from typing import final
 import torch
 from torch import Tensor
 
-from gan_experiments import seeding
 from gan_experiments.analysis.class_names import class_places, label_places
 from gan_experiments.analysis.sweep import is_run, runs_below
 from gan_experiments.checkpoint import Checkpoints
 from gan_experiments.data import pictures
 from gan_experiments.data.base import Dataset, Spec, Split, describe_content
 from gan_experiments.data.depth import Unreadable
-from gan_experiments.data.division import class_folder
+from gan_experiments.data.division import class_folder, find_layout
 from gan_experiments.data.folder import folder
 from gan_experiments.data.npz import Content, load_npz
 from gan_experiments.data.picture_cache import PictureCache
 from gan_experiments.data.tree import USUAL, find, shortened
 from gan_experiments.errors import UserError
+from gan_experiments.metrics.order import content_order, divided
 
 log = logging.getLogger(__name__)
 
@@ -131,10 +131,12 @@ class Folder(Stored):
         return Split(samples, labels, fingerprint=describe_content(sidecar.sha256, tuple(samples.shape), labels))
 
     def dataset(self, shape: tuple[int, ...], cache: Path, held_out: float, labels: bool) -> Dataset:
-        """As the option dataset=folder makes it."""
+        """As the option dataset=folder makes it; a share that is held out follows from the pixels, not from names."""
         whole = folder(str(self.path), str(cache), shape[1], shape[0], held_out or 0.5, labels=labels)
         if held_out > 0:
-            return whole
+            if find_layout(str(self.path), find(self.path)) is not None:
+                return whole
+            return divided(whole, joined(whole.train, whole.held_out), held_out)
         everything = joined(whole.train, whole.held_out)
         return replace(whole, train=everything, held_out=everything)
 
@@ -172,7 +174,7 @@ class Archive(Stored):
         return Split(images, label_places(self.path, labels, names, classes))
 
     def dataset(self, shape: tuple[int, ...], cache: Path, held_out: float, labels: bool) -> Dataset:
-        """A seeded permutation decides which images are held out."""
+        """What is held out follows from the pixels, not from places in the file."""
         images, numbers, names = self._fitting(shape)
         if numbers is not None and int(numbers.min()) < 0:
             raise UserError(f"{self.path}: labels go down to {int(numbers.min())}; expected class numbers from 0 on")
@@ -182,7 +184,7 @@ class Archive(Stored):
         count = round(held_out * len(images))
         if held_out > 0 and not 0 < count < len(images):
             raise UserError(f"{self.path}: a share of {held_out:g} of its {len(images)} images leaves a part empty")
-        order = torch.randperm(len(images), generator=seeding.generator(0, "held_out"))
+        order = content_order(Split(images, numbers), 0)
         parts = [order[count:].sort().values, order[:count].sort().values] if count else [torch.arange(len(images))] * 2
         train, rest = (Split(images[part], None if numbers is None else numbers[part]) for part in parts)
         return Dataset(self.path.name, Spec(shape, known), train, rest, "as stored")

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.metrics.extractors import Extractor, Features
+from gan_experiments.metrics.order import settled
 
 if TYPE_CHECKING:
     from gan_experiments.game import Game
@@ -85,8 +86,8 @@ def joined(state: Tensor | list[Tensor]) -> Tensor:
     return state if isinstance(state, Tensor) else torch.cat(state)
 
 
-class Rows(Accumulator):
-    """All rows (n, ...) seen, as they came: features, logits, images or labels."""
+class Arrivals(Accumulator):
+    """All rows (n, ...) seen, as they came."""
 
     rows: list[Tensor]
 
@@ -104,26 +105,13 @@ class Rows(Accumulator):
         return joined(self.rows)
 
 
-class LabelledRows(Accumulator):
-    """All rows (n, ...) seen with a label (n,) each."""
+class Rows(Arrivals):
+    """All rows (n, ...) seen: features, logits or images, in an order that doesn't depend on how they came."""
 
-    rows: list[Tensor]
-    labels: list[Tensor]
-
-    def __init__(self) -> None:
-        """No rows yet."""
-        super().__init__()
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
-        self.add_state("labels", default=[], dist_reduce_fx="cat")
-
-    def update(self, rows: Tensor, labels: Tensor) -> None:
-        """Keep rows (n, ...) and their labels (n,)."""
-        self.rows.append(rows.to(self.device))
-        self.labels.append(labels.to(self.device))
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """All rows (n, ...) and labels (n,)."""
-        return joined(self.rows), joined(self.labels)
+    def compute(self) -> Tensor:
+        """All rows (n, ...), at random places that follow from what they hold."""
+        rows = super().compute()
+        return rows[settled(rows)]
 
 
 A = TypeVar("A", bound=Accumulator)

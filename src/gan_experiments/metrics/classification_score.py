@@ -13,14 +13,40 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
-from gan_experiments.metrics.base import Detail, LabelledRows, QualityMetric, Reading, known, require_images
+from gan_experiments.metrics.base import Accumulator, Detail, QualityMetric, Reading, joined, known, require_images
 from gan_experiments.metrics.classifier import Classifier, accuracy, shrink, train_classifier
 from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.metrics.intervals import of_share
+from gan_experiments.metrics.order import settled
 
 WILSON = "Wilson's score interval over the images tested; one training, whose luck is not in it"
 
 log = logging.getLogger(__name__)
+
+
+@final
+class LabelledRows(Accumulator):
+    """All rows (n, ...) seen with a label (n,) each, in an order that doesn't depend on how they came."""
+
+    rows: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self) -> None:
+        """No rows yet."""
+        super().__init__()
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self.add_state("labels", default=[], dist_reduce_fx="cat")
+
+    def update(self, rows: Tensor, labels: Tensor) -> None:
+        """Keep rows (n, ...) and their labels (n,)."""
+        self.rows.append(rows.to(self.device))
+        self.labels.append(labels.to(self.device))
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """All rows (n, ...) and labels (n,), at random places that follow from what they hold."""
+        rows, labels = joined(self.rows), joined(self.labels)
+        order = settled(rows, labels)
+        return rows[order], labels[order]
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,9 +21,10 @@ from gan_experiments.errors import UserError
 from gan_experiments.locations import located
 from gan_experiments.logging.atomic import write_atomic
 from gan_experiments.metrics.classifier import SIDE, Classifier, accuracy, shrink, train_classifier
-from gan_experiments.metrics.extractors import Extractor, ExtractorSource, Features, image_shape, picks
+from gan_experiments.metrics.extractors import Extractor, ExtractorSource, Features, image_shape
+from gan_experiments.metrics.order import content_order
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever the classifier or its training changes, so that cached weights of older code aren't used."""
 
 IMAGES_LIMIT = 60_000
@@ -97,14 +98,14 @@ class ClassifierSource(ExtractorSource):
 
 
 def gather(split: Split) -> tuple[Tensor, Tensor]:
-    """At most 60,000 images of a split, seeded picks, as uint8 (n, c, 32, 32) on the CPU, and their labels (n,)."""
+    """At most 60,000 images of a split as uint8 (n, c, 32, 32) on the CPU, and their labels (n,).
+
+    Picks and order follow from what the images hold, so that the same ones, listed otherwise, train the same network.
+    """
     if split.labels is None:
         raise UserError("the classifier needs labels, but this split has none")
-    keep = picks(len(split), IMAGES_LIMIT, 0)
-    images = []
-    for start in range(0, len(split), 1000):
-        chosen = keep[(keep >= start) & (keep < start + 1000)] - start
-        images.append(shrink(split.raw(start, start + 1000).cpu()[chosen].float()).round().to(torch.uint8))
+    keep = content_order(split, 0)[:IMAGES_LIMIT]
+    images = [shrink(split.gather(rows).cpu().float()).round().to(torch.uint8) for rows in torch.split(keep, 1000)]
     return torch.cat(images), split.labels.cpu()[keep]
 
 

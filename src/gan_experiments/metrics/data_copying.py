@@ -40,12 +40,16 @@ class Cells(NamedTuple):
 class DataCopying(RowsMetric):
     """C_T: Mann-Whitney Z of distances to training samples, generated against held-out, averaged over cells.
 
-    About 0 without copying, far below 0 for copies, far above 0 for samples farther from the data than real ones:
-    neither direction is better. Cells are k-means cells of the training features (first reduced to `components`
-    principal ones); distances stay within cells; cells with fewer than `minimum` generated or held-out samples are left
-    out; weights are the held-out shares. Ties count half and are taken off the variance; no continuity correction. One
-    cell gives N(0, 1) without copying, several sqrt(sum w^2) less. Source: Meehan et al. 2020. Weakness:
-    copies of a few samples hide in a cell's average, and a blurred model hides copies.
+    About 0 for samples of the data's own distribution, far below 0 for copies, far above 0 for samples farther from the
+    data than real ones: neither direction is better. Where classes or modes are missing it speaks of copies that aren't
+    there: those that are left are compared with all held-out samples of a cell, so that the value is far below 0 where
+    they are the more regular ones (half the classes of clothes: -4 to -7), else above. Read it beside recall or
+    coverage, which missing modes lower and copies don't, and beside authenticity, which copies lower and missing modes
+    don't. Cells are k-means cells of the training features (first reduced to `components` principal ones); distances
+    stay within cells; cells with fewer than `minimum` generated or held-out samples are left out; weights are the
+    held-out shares. Ties count half and are taken off the variance; no continuity correction. One cell gives N(0, 1)
+    without copying, several sqrt(sum w^2) less. Source: Meehan et al. 2020. Weakness: copies of a few samples hide in a
+    cell's average, and a blurred model hides copies.
     """
 
     needs_held_out = True

@@ -13,8 +13,9 @@ from gan_experiments import seeding
 from gan_experiments.data.base import Batch, Dataset, Split
 from gan_experiments.errors import NonFinite, UserError
 from gan_experiments.metrics.base import AnyMetric, Walk, WalkMetric
-from gan_experiments.metrics.extractors import Extractor, Features, picks
+from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.metrics.found import Found, average
+from gan_experiments.metrics.order import content_order
 from gan_experiments.metrics.quantisation import Quantisation
 from gan_experiments.metrics.reals import Reals, part, shares, stored
 from gan_experiments.metrics.score import Score
@@ -32,8 +33,10 @@ Progress = Callable[[str, int, int], None]
 class Evaluator:
     """Scores generated samples against the training split, with held-out real samples as the floor.
 
-    Each evaluation starts from the same random state, so successive scores differ by the generator only, and leaves the
-    global random state alone. What follows from real data alone is computed once and, with a `cache`, kept on disk.
+    Samples are picked and shown in an order that follows from the seed and from what they hold, so that no number
+    depends on how they are listed. Each evaluation starts from the same random state, so successive scores differ by
+    the generator only, and leaves the global random state alone. What follows from real data alone is computed once
+    and, with a `cache`, kept on disk.
     With `world` > 1 ranks share the batches, and all of them must call `evaluate` and `floors`; with `world` 1 other
     ranks aren't waited for. Raises UserError when a metric can't score these data with these extractors, or for
     impossible numbers.
@@ -179,7 +182,7 @@ class Evaluator:
             chosen = [metric for metric in wanting if metric.needs_held_out == halved]
             if not chosen:
                 continue
-            rows = picks(len(self.dataset.held_out), self.held_out, self.seed)
+            rows = content_order(self.dataset.held_out, self.seed)[: self.held_out]
             if halved:
                 self.reals.show_held_out(half=True)
                 rows = rows[1::2]
@@ -199,7 +202,7 @@ class Evaluator:
         """All readings of all draws, their means where there are several, and the number of samples a draw."""
         everything = self.reals.metrics()
         if isinstance(source, Split):
-            rows = picks(len(source), min(self.samples, len(source)), self.seed)
+            rows = content_order(source, self.seed)[: self.samples]
             return self._measure(self._stored(source, rows, "generated images"), everything), len(rows)
         found = [self._measure(self._generated(source, step, number), everything, walk) for number in range(self.draws)]
         return (found[0] if self.draws == 1 else average(found)), self.samples

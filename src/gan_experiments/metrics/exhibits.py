@@ -11,6 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from gan_experiments.data.base import to_unit
 from gan_experiments.metrics.base import Accumulator, joined, known
 from gan_experiments.metrics.extractors import Features
+from gan_experiments.metrics.order import settled
 from gan_experiments.pictures import grid, readable
 
 CHANNELS = (1, 3)
@@ -46,8 +47,10 @@ class Exhibits(Accumulator):
         self.images.append(images.to(self.device))
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """All features (n, d) and images (n, c, h, w) or (n, 0)."""
-        return joined(self.rows), joined(self.images)
+        """All features (n, d) and images (n, c, h, w) or (n, 0), at random places that follow from what they hold."""
+        rows, images = joined(self.rows), joined(self.images)
+        order = settled(rows, images)
+        return rows[order], images[order]
 
 
 def shrink(images: Tensor, side: int) -> Tensor:

@@ -134,7 +134,8 @@ def fit_line(x: Tensor, y: Tensor) -> Line:
 def fitted(rows: Tensor, ddof: int, blocks: int = 1) -> Gaussian:
     """The Gaussian of rows (n, d), with the sums over blocks."""
     moments = Moments(ddof, blocks).to(rows.device)
-    moments.update(rows)
+    # Their places are random already.
+    moments.update(rows, torch.arange(len(rows)))
     return moments.gaussian()
 
 
@@ -154,7 +155,8 @@ def sampling_error(real: Tensor, generated: Tensor, ddof: int) -> float:
     for fixed, varied in (fits, fits[::-1]):
         spectrum = Spectrum.of(fixed.covariance, varied.covariance, vectors=True)
         value = distance(fixed, varied)
-        errors.append(jackknife(value, without_blocks(value, fixed.mean, varied, spectrum, ddof))[0])
+        without = without_blocks(value, fixed.mean, varied, spectrum, ddof)
+        errors.append(jackknife(value, without, varied.parts.sizes.tolist())[0])
     return math.hypot(*errors)
 
 

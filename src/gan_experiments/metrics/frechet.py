@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gan_experiments.errors import UserError
 from gan_experiments.metrics.base import Detail, Reading
+from gan_experiments.metrics.extractors import Features
 from gan_experiments.metrics.intervals import jackknife
 from gan_experiments.metrics.moments import TILE, Gaussian, Moments
 from gan_experiments.metrics.vectors import VectorMetric
@@ -27,8 +28,9 @@ class FrechetDistance(VectorMetric[Moments]):
     In float64, and slightly negative values are kept; `ddof` is 1 in most implementations, 0 in NVIDIA's. From
     `float32_from` features on, the products of float32 features are in float32, which costs about 1e-8 of the
     distance. Its bias is about inversely proportional to the number of samples and differs between models: only
-    numbers of equal sample counts compare. The interval, a jackknife over `blocks` blocks of generated samples (none
-    with 0), is around that biased value: it says what other samples of the same generator would give, reals held fixed.
+    numbers of equal sample counts compare. The interval, a jackknife over `blocks` random blocks of generated samples
+    (none with 0; a sample's block follows from what it holds, wherever it is listed), is around that biased value: it
+    says what other samples of the same generator would give, reals held fixed.
     """
 
     name = "fid"
@@ -44,6 +46,13 @@ class FrechetDistance(VectorMetric[Moments]):
         self.ddof, self.blocks = ddof, blocks
         self._known: tuple[Tensor, Gaussian] | None = None
 
+    def update(self, features: Features, real: bool) -> None:
+        """Take features (n, d); samples, where they are given, say into which block each row belongs."""
+        if real:
+            self.real.update(features.features)
+        else:
+            self.generated.update(features.features, features.samples)
+
     def compute(self) -> list[Reading]:
         """The distance; UserError when a side has fewer than two samples."""
         real, generated = self.fitted(), self.generated.gaussian()
@@ -57,7 +66,8 @@ class FrechetDistance(VectorMetric[Moments]):
         if not jackknifed:
             needed = f"needs at least {2 * self.blocks} samples" if self.blocks else "blocks=0"
             return [Reading("", value, details | {"no_interval": needed})]
-        error, interval = jackknife(value, without_blocks(value, real.mean, generated, spectrum, self.ddof))
+        without = without_blocks(value, real.mean, generated, spectrum, self.ddof)
+        error, interval = jackknife(value, without, generated.parts.sizes.tolist())
         how = f"linearised jackknife over {self.blocks} blocks of generated samples, reals held fixed"
         around = f"Student's t, {how}; the bias of few samples is not in it"
         return [Reading("", value, details, error, how, interval=interval, interval_from=around)]

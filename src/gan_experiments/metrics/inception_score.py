@@ -17,7 +17,7 @@ from gan_experiments.metrics.intervals import around, of_mean
 
 @final
 class InceptionScore(QualityMetric[Rows]):
-    """exp(E KL(p(y|x) || p(y))), mean over `splits` parts, p(y) estimated inside each.
+    """exp(E KL(p(y|x) || p(y))), mean over `splits` random parts, p(y) estimated inside each.
 
     Beside it stand, of all samples at once, sharpness = exp(-E H(y|x)), from 1/k to 1, and diversity = exp(H(y)),
     from 1 to k classes; their product is the score with one split. All three grow with their values; none knows the

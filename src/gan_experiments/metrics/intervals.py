@@ -52,11 +52,21 @@ def of_share(hits: int, n: int) -> tuple[float, float]:
     return 0.0 if hits == 0 else centre - reach, 1.0 if hits == n else centre + reach
 
 
-def jackknife(value: float, without: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Standard error and interval of `value` from its values without each of k blocks (Quenouille 1949, Tukey 1958)."""
-    k = len(without)
-    mean = math.fsum(without) / k
-    error = math.sqrt((k - 1) / k * math.fsum((other - mean) ** 2 for other in without))
+def jackknife(
+    value: float, without: Sequence[float], sizes: Sequence[int] | None = None
+) -> tuple[float, tuple[float, float]]:
+    """Standard error and interval of `value` from its values without each of k blocks (Quenouille 1949, Tukey 1958).
+
+    Blocks are equally large, or of those `sizes` (Busing et al. 1999, eq. 8), of which empty ones don't count.
+    """
+    # The share that a block has of all, the other way up.
+    shares = [len(without)] * len(without) if sizes is None else [sum(sizes) / size for size in sizes if size]
+    kept = [other for place, other in enumerate(without) if sizes is None or sizes[place]]
+    k = len(kept)
+    pseudo = [h * value - (h - 1) * other for h, other in zip(shares, kept, strict=True)]
+    centre = k * value - math.fsum((1 - 1 / h) * other for h, other in zip(shares, kept, strict=True))
+    squares = ((p - centre) ** 2 / (h - 1) for p, h in zip(pseudo, shares, strict=True))
+    error = math.sqrt(math.fsum(squares) / k)
     return error, around(value, error, k - 1)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gan_experiments.errors import UserError
 from gan_experiments.metrics.base import Accumulator, joined
+from gan_experiments.metrics.order import StreamKeys
 
 PENDING = 8000
 """Rows that are collected before their products are added up, so that results don't depend on the batches' size."""
@@ -35,13 +36,13 @@ class Parts(NamedTuple):
     outer: Tensor
     means: Tensor
 
-    def add(self, rows: Tensor, first: int, float32_from: int) -> Parts:
-        """With rows (n, d), row i in block (first + i) % b; `outer` is changed in place."""
+    def add(self, rows: Tensor, places: Tensor, float32_from: int) -> Parts:
+        """With rows (n, d) in the blocks `places` (n,); `outer` is changed in place."""
         b, d, _ = self.outer.shape
         dtype = torch.float32 if rows.dtype is torch.float32 and d >= float32_from else torch.float64
         means = self.means.new_zeros(1, b, d + 1)
         for block in range(b):
-            part = rows[(block - first) % b :: b]
+            part = rows if b == 1 else rows[places == block]
             if len(part):
                 mean = total(part) / len(part)
                 means[0, block, :d] = len(part) ** 0.5 * mean
@@ -110,10 +111,11 @@ class Gaussian(NamedTuple):
 
 @final
 class Moments(Accumulator):
-    """Counts, means and sums of outer products over `blocks` blocks, row i in block i % blocks; few rows are kept too.
+    """Counts, means and sums of outer products over `blocks` blocks; few rows are kept too.
 
-    Products of float32 features are in float64, with at least `float32_from` features in float32 around the rows' mean.
-    As long as there are no more rows than features, nothing but the rows is kept.
+    A row's block is random, by what identifies its sample and not by its place. Products of float32 features are in
+    float64, with at least `float32_from` features in float32 around the rows' mean. As long as there are no more rows
+    than features, nothing but the rows is kept.
     """
 
     compact = True
@@ -121,6 +123,7 @@ class Moments(Accumulator):
     outer: Tensor
     means: list[Tensor]
     rows: list[Tensor]
+    places: list[Tensor]
 
     def __init__(self, ddof: int, blocks: int = 1, float32_from: int = 1024) -> None:
         """No samples yet; covariances divide by n - ddof."""
@@ -131,33 +134,37 @@ class Moments(Accumulator):
         self.add_state("outer", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("means", default=[], dist_reduce_fx="cat")
         self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self.add_state("places", default=[], dist_reduce_fx="cat")
+        self._stream = StreamKeys(0, "moments")
 
-    def update(self, features: Tensor) -> None:
-        """Add features (n, d)."""
+    def update(self, features: Tensor, identities: Tensor | None = None) -> None:
+        """Add features (n, d) of samples known by `identities` (n, ...), or by these features."""
         rows = features.to(self.device)
         n, d = rows.shape
         if self.outer.ndim == 0:
             self.outer = self.outer.new_zeros(self.blocks, d, d)
             # Ranks can gather only lists that aren't empty.
             self.means.append(self.outer.new_zeros(1, self.blocks, d + 1))
-        seen = int(self.count.sum())
-        places = torch.arange(seen, seen + n, device=self.device) % self.blocks
+        places = torch.zeros(n, dtype=torch.int64, device=self.device)
+        if self.blocks > 1:
+            keys = self._stream.draw(rows if identities is None else identities)
+            places = (self.blocks * keys).long().to(self.device)
         self.count = self.count + torch.bincount(places, minlength=self.blocks)
         self.rows.append(rows)
-        self.absorb(-(-max(PENDING, d) // self.blocks) * self.blocks)
+        self.places.append(places)
+        self.absorb(max(PENDING, d))
 
     def absorb(self, chunk: int) -> None:
         """Turn every `chunk` collected rows into sums."""
         pending = sum(len(part) for part in self.rows)
         if pending < chunk:
             return
-        rows = torch.cat(self.rows)
-        first = int(self.count.sum()) - pending
+        rows, places = torch.cat(self.rows), torch.cat(self.places)
         whole = pending - pending % chunk
         for start in range(0, whole, chunk):
-            added = self.parts().add(rows[start : start + chunk], first + start, self.float32_from)
-            self.means[:] = [added.means]
-        self.rows[:] = [rows[whole:].clone()]
+            some = slice(start, start + chunk)
+            self.means[:] = [self.parts().add(rows[some], places[some], self.float32_from).means]
+        self.rows[:], self.places[:] = [rows[whole:].clone()], [places[whole:].clone()]
 
     def parts(self) -> Parts:
         """The sums over rows that aren't collected any more."""
@@ -184,12 +191,17 @@ class Moments(Accumulator):
         if len(rows):
             # Of ranks together, or too few; the states are left as they are, because further rows may follow.
             parts = parts._replace(outer=parts.outer.clone()).add(
-                rows.double() if short else rows, n - len(rows), self.float32_from
+                rows.double() if short else rows, joined(self.places), self.float32_from
             )
         mean = parts.totals().sum(0) / n
         covariance = parts.products(mean).div_(n - self.ddof)
         centred = (rows.double() - mean) / (n - self.ddof) ** 0.5 if short else None
         return Gaussian(n, mean, covariance, centred, parts)
+
+    def reset(self) -> None:
+        """Drop all samples."""
+        super().reset()
+        self._stream = StreamKeys(0, "moments")
 
     def gaussian(self) -> Gaussian:
         """What `compute` gives, with the shapes that torchmetrics takes from tensors of one element."""

@@ -6,6 +6,7 @@ import math
 from typing import final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gan_experiments import seeding
@@ -19,9 +20,14 @@ from gan_experiments.metrics.subset import RandomRows
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of five scales, fine to coarse (Wang et al. 2003)."""
 
-SMALLEST_SIDE = (11, 22, 44, 99, 176)
-"""Pixels of the shorter side from which on there are 1 to 5 scales: the 11x11 window fits the coarsest (torchmetrics
-asks for 99 where 88 would do)."""
+WINDOW, DEVIATION = 11, 1.5
+"""Pixels of the Gaussian window's side, and its standard deviation in pixels."""
+
+SMALLEST = 4
+"""Pixels of the shorter side below which a window holds next to nothing."""
+
+CONSTANTS = ((0.01 * 255) ** 2, (0.03 * 255) ** 2)
+"""C1 and C2 of Wang et al. 2003, for values from 0 to 255."""
 
 BATCH = 50
 """Pairs compared at once."""
@@ -39,7 +45,9 @@ class PairSimilarity(QualityMetric[RandomRows]):
 
     From about 0 to 1 for equal images; lower is more diverse, and far above real data means collapse. It sees neither
     quality (noise is the most diverse) nor a few repeated images among many. Each image is in one pair at most, and
-    classes are drawn on equally. Small images have fewer scales, so values of different sizes don't compare.
+    classes are drawn on equally. The 11x11 window stays inside the image, at every scale: there are as many scales, up
+    to five, as it fits into, and in images below 11 pixels it shrinks with its deviation. Values of different sizes
+    don't compare. Equal images may come in any order: pairs follow from what images hold and the seed.
     """
 
     own_floor = True
@@ -59,9 +67,10 @@ class PairSimilarity(QualityMetric[RandomRows]):
         """Take the number of classes; UserError for points, too small images, or per_class=true without classes."""
         require_images("ms_ssim", dataset)
         short = min(dataset.spec.shape[1:])
-        if short < SMALLEST_SIDE[0]:
+        if short < SMALLEST:
             raise UserError(
-                f"metric ms_ssim has an 11x11 window, but images of {dataset.name} have {short} pixels; leave it out"
+                f"metric ms_ssim needs images of at least {SMALLEST} pixels a side, but those of {dataset.name} have "
+                f"{short}; leave it out"
             )
         self.classes = 0 if self.per_class is False else len(dataset.spec.classes)
         if self.per_class and not self.classes:
@@ -92,6 +101,7 @@ class PairSimilarity(QualityMetric[RandomRows]):
             "real_pairs": len(real),
             "pairs_of": {None: "any two", ASKED: "one class", PREDICTED: "one predicted class"}[column],
             "scales": len(weights),
+            "window": min(WINDOW, *images.shape[2:]),
             "weights": ", ".join(f"{weight:.4f}" for weight in weights),
             "negative_terms": "counted as 0",
             "seed": self.seed,
@@ -154,20 +164,39 @@ def disjoint_pairs(classes: Tensor, pairs: int, seed: int) -> Tensor:
 
 def scales(side: int) -> tuple[float, ...]:
     """The exponents of the scales that images with that shorter side have, fine to coarse, adding up to 1."""
-    some = WEIGHTS[: sum(side >= smallest for smallest in SMALLEST_SIDE)]
+    some = [weight for level, weight in enumerate(WEIGHTS) if level == 0 or side >> level >= WINDOW]
     return tuple(weight / math.fsum(some) for weight in some)
 
 
 def similarity(first: Tensor, second: Tensor) -> Tensor:
-    """MS-SSIM (n,) of uint8 images (n, c, h, w): 11x11 Gaussian windows of deviation 1.5, range 255."""
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim
+    """MS-SSIM (n,), float64, of uint8 images (n, c, h, w) (Wang et al. 2003, eq. 7).
 
-    values: Tensor = ms_ssim(
-        first.float() / 255,
-        second.float() / 255,
-        data_range=1.0,
-        betas=scales(min(first.shape[2:])),
-        reduction="none",
-        normalize="relu",
-    )
-    return values.double()
+    Contrast and structure of all scales but the coarsest, and all of the similarity there, each the mean over channels
+    and all places of a whole window, to the scale's power; negative ones count as 0. From scale to scale images are
+    averaged over squares of 2x2 pixels; a last odd line is left out.
+    """
+    x, y = first.double(), second.double()
+    weights = scales(min(x.shape[2:]))
+    product = x.new_ones(len(x))
+    for level, weight in enumerate(weights):
+        if level > 0:
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+        contrast, whole = window_terms(x, y)
+        product *= (whole if level == len(weights) - 1 else contrast).mean((1, 2, 3)).clamp(min=0) ** weight
+    return product
+
+
+def window_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Contrast-structure and SSIM (n, c, h - 10, w - 10) of images (n, c, h, w) in each window inside (eq. 2-4)."""
+    size = min(WINDOW, *x.shape[2:])
+    place = torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2
+    line = torch.exp(-0.5 * (place / (DEVIATION * size / WINDOW)).square())
+    line = line / line.sum()
+    maps = torch.cat([x, y, x * x, y * y, x * y], dim=1)
+    channels = maps.shape[1]
+    maps = F.conv2d(maps, line.view(1, 1, -1, 1).expand(channels, -1, -1, -1), groups=channels)
+    maps = F.conv2d(maps, line.view(1, 1, 1, -1).expand(channels, -1, -1, -1), groups=channels)
+    mean_x, mean_y, xx, yy, xy = maps.chunk(5, dim=1)
+    c1, c2 = CONSTANTS
+    contrast = (2 * (xy - mean_x * mean_y) + c2) / (xx - mean_x.square() + yy - mean_y.square() + c2)
+    return contrast, contrast * (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)

@@ -25,6 +25,7 @@ from gan_experiments.metrics.base import (
 from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.metrics.frechet import frechet_distance
 from gan_experiments.metrics.intervals import jackknife
+from gan_experiments.metrics.order import settled
 
 BLOCKS = 10
 """Blocks of each class's samples that the jackknife leaves out in turn."""
@@ -61,8 +62,11 @@ class ClassRows(Accumulator):
         self.predicted.append(nothing if logits is None else logits.argmax(1).to(self.device))
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (n, d), classes given (n,), classes predicted (n,)."""
-        return joined(self.rows), joined(self.given), joined(self.predicted)
+        """Features (n, d), classes given (n,), classes predicted (n,), at random places that follow from them."""
+        parts = joined(self.rows), joined(self.given), joined(self.predicted)
+        order = settled(*parts)
+        rows, given, predicted = (part[order] for part in parts)
+        return rows, given, predicted
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, distributed
 
 from gan_experiments.data.base import Dataset, Split
-from gan_experiments.metrics.base import AnyMetric, Rows
-from gan_experiments.metrics.extractors import Features, picks
+from gan_experiments.metrics.base import AnyMetric, Arrivals
+from gan_experiments.metrics.extractors import Features
+from gan_experiments.metrics.order import content_order
 from gan_experiments.metrics.stations import Station
 from gan_experiments.metrics.statistics_cache import StatisticsCache, code_version, extractor_facts, metric_facts
 
@@ -38,7 +39,7 @@ class Reals:
         world: int,
         say: Say,
     ) -> None:
-        """`count` training samples (None: all) and `held_out` held-out ones, seeded picks."""
+        """`count` training samples (None: all) and `held_out` held-out ones, picked at random by content and seed."""
         self.dataset, self.stations, self.held_out = dataset, stations, held_out
         self.count = len(dataset.train) if count is None else count
         self.batch_size, self.seed, self.cache = batch_size, seed, cache
@@ -88,7 +89,7 @@ class Reals:
         self, station: Station, split: Split, count: int, what: str, metrics: list[AnyMetric], step: int = 1
     ) -> Iterator[Features]:
         """What a station says of this rank's share of every `step`-th of `count` picks from a split."""
-        rows = picks(len(split), count, self.seed)[::step]
+        rows = content_order(split, self.seed)[:count:step]
         facts = self.facts(f"features-{what.split()[0]}") | extractor_facts(station.extractor) | {"step": step}
         keeping = self.cache is not None and station.extractor is not None and not all(m.real.compact for m in metrics)
         kept = self.agreed(self.cache.load(facts)) if self.cache is not None and keeping else None
@@ -166,7 +167,7 @@ class Reals:
         }
         result = {}
         for name, batches in parts.items():
-            rows = Rows()
+            rows = Arrivals()
             rows.sync_on_compute = rows._to_sync = self.world > 1
             for batch in batches:
                 if batch is not None:

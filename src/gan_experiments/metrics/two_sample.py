@@ -15,13 +15,14 @@ from gan_experiments.metrics.base import Detail, Reading, Rows
 from gan_experiments.metrics.intervals import NORMAL, of_share
 from gan_experiments.metrics.needs import require_package
 from gan_experiments.metrics.neighbours import nearest
+from gan_experiments.metrics.stopped_network import tell_apart
 from gan_experiments.metrics.vectors import VectorMetric
 
 LEAST = 20
 """Least samples a side: with fewer, no accuracy is far from chance."""
 
-EPOCHS = 200
-"""Most passes of the network over its training half."""
+CONSTANT = 1e-6
+"""Deviation, relative to a feature's size, up to which it is taken for rounding."""
 
 
 @final
@@ -30,7 +31,9 @@ class TwoSampleTests(VectorMetric[Rows]):
 
     The main number is the accuracy of a network with `hidden` ReLU units (0: logistic regression), trained on one half
     of equally many samples a side and tested on the other (Lopez-Paz and Oquab 2017; details hold the p-value and the
-    range under equal distributions, N(1/2, 1/(4 n))). `nn_accuracy` is that of the nearest other sample, with its parts
+    range under equal distributions, N(1/2, 1/(4 n))). Features are standardised by the training half, and the network
+    stops by cross-validation in it (metrics/stopped_network.py), so that it learns whatever can be learned from few
+    samples too. `nn_accuracy` is that of the nearest other sample, with its parts
     on reals and on generated samples (Xu et al. 2018): below 0.5 speaks of memorised samples, a low part on reals with
     a high one on generated samples of mode collapse. At most `samples` a side are used. Weakness: a test's power grows
     with the samples, and accuracies near 1, as of most generators in good features, don't rank.
@@ -42,7 +45,8 @@ class TwoSampleTests(VectorMetric[Rows]):
         """Tests of at most that many samples a side; UserError for impossible numbers."""
         if hidden < 0 or samples < LEAST:
             raise UserError(f"metric two_sample: hidden={hidden}, samples={samples}; expected at least 0 and {LEAST}")
-        require_package("metric two_sample", "sklearn", "scikit-learn", "evaluation")
+        if not hidden:
+            require_package("metric two_sample with hidden=0", "sklearn", "scikit-learn", "evaluation")
         super().__init__(Rows(), Rows())
         self.hidden, self.samples, self.seed = hidden, samples, seed
 
@@ -63,12 +67,12 @@ class TwoSampleTests(VectorMetric[Rows]):
     def classify(self, real: Tensor, generated: Tensor) -> Reading:
         """The held-out accuracy of a classifier of rows (m, d) a side."""
         half = len(real) // 2
-        train = torch.cat([real[:half], generated[:half]])
+        train, test = (torch.cat([real[part], generated[part]]).double() for part in (slice(half), slice(half, None)))
         mean, deviation = train.mean(0), train.std(0)
-        # Features that don't vary would be divided by 0; they are of no use to the classifier anyway.
-        deviation = deviation.where(deviation > 0, torch.ones_like(deviation))
-        test = torch.cat([real[half:], generated[half:]])
-        guesses = self.guess((train - mean) / deviation, (test - mean) / deviation)
+        # Features that don't vary are of no use to the classifier, and would be divided by 0.
+        varying = deviation > CONSTANT * mean.abs()
+        train, test = (((part - mean) / deviation)[:, varying] for part in (train, test))
+        guesses = self.guess(train, test)
         n = len(test)
         hits = int((guesses == torch.arange(n) * 2 // n).sum())
         spread = 0.5 / math.sqrt(n)
@@ -85,20 +89,20 @@ class TwoSampleTests(VectorMetric[Rows]):
 
     def guess(self, train: Tensor, test: Tensor) -> Tensor:
         """The sides (n,), 1 for generated, of rows `test` (n, d) by a classifier of `train`, one half of each side."""
+        sides = torch.arange(len(train)) * 2 // len(train)
+        if train.shape[1] == 0:
+            return torch.arange(len(test)) % 2
+        if self.hidden:
+            seed = seeding.derive(self.seed, "two_sample", "classifier")
+            return tell_apart(train, sides, test, self.hidden, seed)
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
-        from sklearn.neural_network import MLPClassifier
 
-        sides = (torch.arange(len(train)) * 2 // len(train)).numpy()
-        state = seeding.derive(self.seed, "two_sample", "classifier") % 2**32
-        if self.hidden:
-            model = MLPClassifier((self.hidden,), early_stopping=len(train) >= 200, max_iter=EPOCHS, random_state=state)
-        else:
-            model = LogisticRegression(max_iter=1000)
+        model = LogisticRegression(max_iter=1000)
         with warnings.catch_warnings():
             # Where the sides can be told apart perfectly, the optimum is at infinity.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(train.cpu().numpy(), sides)
+            model.fit(train.cpu().numpy(), sides.numpy())
         return torch.from_numpy(model.predict(test.cpu().numpy()))
 
     def neighbours(self, real: Tensor, generated: Tensor) -> list[Reading]:
