@@ -20,7 +20,7 @@ from typing import Any, final
 from gan_experiments.analysis import naming
 from gan_experiments.analysis.comparison import Contrast, contrasts, lasts, read_settings
 from gan_experiments.analysis.significance import ALPHA
-from gan_experiments.analysis.sweep import UNFINISHED, Setting, main_scores
+from gan_experiments.analysis.sweep import UNFINISHED, Setting, main_scores, spell_samples
 from gan_experiments.analysis.tables import markdown, number
 from gan_experiments.console import Parser, check_file, run_command, write_file
 from gan_experiments.errors import UserError
@@ -74,7 +74,7 @@ class Comparison:
             number(setting.last(self.score).mean),
             "-" if low is None else f"{number(low)} to {number(high)}",
             "-" if within is None else f"± {within:.2g}",
-            number(setting.floor(self.score).mean),
+            setting.spell_floor(self.score),
             str(len(lasts(setting, self.score))),
             str(setting.number_of(State.FAILED)),
             str(setting.number_of(*UNFINISHED)),
@@ -88,6 +88,7 @@ class Comparison:
             "one run's samples: half-width of a run's own 95 % interval; says nothing of other seeds.",
             f"p: permutation test of the seeds; below {ALPHA:g} is called a difference.",
         ]
+        lines += spell_samples(self.settings, self.score)
         known = [[run.config for run in setting.runs if run.config is not None] for setting in self.settings]
         if keys := naming.differing_keys([naming.setting(configs[0]) for configs in known if configs]):
             more = f" and {len(keys) - FEW} more keys" if len(keys) > FEW else ""

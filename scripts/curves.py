@@ -18,6 +18,7 @@ from gan_experiments.analysis.figures import blank, make_log, save
 from gan_experiments.console import Parser, check_file, run_command
 from gan_experiments.errors import UserError
 from gan_experiments.logging.records import read_records
+from gan_experiments.logging.score_counts import unequal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,19 +34,20 @@ Points = list[tuple[int, float]]
 
 @dataclass(frozen=True)
 class History:
-    """What is drawn of a run: the adversarial losses by player, a score, and the score's floor."""
+    """What is drawn of a run: the adversarial losses by player, a score, and the score's floor, of so many samples."""
 
     name: str
     losses: dict[str, Points]
     score: Points
     floor: float | None
+    floor_counts: str
 
 
 def read_history(run: Path, score: str) -> History:
     """The history in the run's metrics.jsonl; UserError when there is none, or it lacks losses or score."""
     losses: dict[str, Points] = {player: [] for player in PLAYERS}
     points: Points = []
-    floor, names = None, set()
+    floor, counts, names = None, "", set()
     for record in read_records(run / "metrics.jsonl"):
         values, images = record["values"], record["images"]
         if record["kind"] == "train":
@@ -57,11 +59,12 @@ def read_history(run: Path, score: str) -> History:
             if score in values:
                 points.append((images, float(values[score]["value"])))
                 floor = values[score]["floor"]
+                counts = f" ({values[score]['n_floor']:,} samples)" if unequal(values[score]) else ""
     if not points:
         raise UserError(f"{run}: has no score {score}; it has {', '.join(sorted(names)) or 'none yet'} (--score NAME)")
     if not any(losses.values()):
         raise UserError(f"{run}/metrics.jsonl: no record of losses; give a run of gan-train that has logged some")
-    return History(run.resolve().name, losses, points, floor)
+    return History(run.resolve().name, losses, points, floor, counts)
 
 
 def read_all(runs: Sequence[Path], score: str) -> list[History]:
@@ -79,8 +82,9 @@ def draw(histories: Sequence[History], score: str) -> Figure:
     for place, history in enumerate(histories):
         draw_losses(left, history, f"C{place}", alone=len(histories) == 1)
         right.plot(*zip(*history.score, strict=True), color=f"C{place}", marker="o", markersize=3, label=history.name)
-    for floor in sorted({history.floor for history in histories if history.floor is not None}):
-        right.axhline(floor, color="grey", linestyle="--", label=f"held-out real data: {floor:.4g}")
+    floors = {(history.floor, history.floor_counts) for history in histories if history.floor is not None}
+    for floor, counts in sorted(floors):
+        right.axhline(floor, color="grey", linestyle="--", label=f"held-out real data{counts}: {floor:.4g}")
     drawn = [value for history in histories for _, value in history.score]
     # Unbiased kernel distances may be negative, which a logarithmic axis would hide.
     positive = min(drawn + [history.floor for history in histories if history.floor is not None]) > 0

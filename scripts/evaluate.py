@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_experiments.analysis.tables import markdown, number
 from gan_experiments.console import Parser, check_file, check_folder, run_command, write_file
 from gan_experiments.logging import strict_json
+from gan_experiments.logging.score_counts import cautions
 
 if TYPE_CHECKING:
     from gan_experiments.analysis.scoring import Row
@@ -111,7 +112,13 @@ def one(row: Row) -> str:
          network(score)]
         for name, score in row.scores.items()
     ]  # fmt: skip
-    return markdown(["score", "value", "95 % interval", "held-out real", "real / fake", "extractor"], rows)
+    table = markdown(["score", "value", "95 % interval", "held-out real", "real / fake", "extractor"], rows)
+    return "\n".join([table, *(f"\n- {line}" for line in caution(row.scores))])
+
+
+def caution(scores: Mapping[str, Score]) -> list[str]:
+    """What to mind where floors are of other numbers of samples than scores."""
+    return cautions({name: score.to_record() for name, score in scores.items()})
 
 
 def several(rows: Sequence[Row]) -> str:
@@ -123,7 +130,8 @@ def several(rows: Sequence[Row]) -> str:
         for row in rows
         if not row.error
     ]
-    return "\n".join([markdown(header, body), "", *(f"- {line}" for line in provenance(rows, first))])
+    notes = [*provenance(rows, first), *caution(first)]
+    return "\n".join([markdown(header, body), "", *(f"- {line}" for line in notes)])
 
 
 def cell(score: Score | None) -> str:

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from gan_experiments.analysis.figures import blank, make_log, save
-from gan_experiments.analysis.sweep import UNFINISHED, Difference, Run, Setting, main_scores, mismatches, read_sweep
+from gan_experiments.analysis.sweep import (
+    UNFINISHED,
+    Difference,
+    Run,
+    Setting,
+    main_scores,
+    mismatches,
+    read_sweep,
+    spell_samples,
+)
 from gan_experiments.analysis.tables import markdown, number, summarize
 from gan_experiments.console import Parser, check_folder, run_command
 from gan_experiments.errors import UserError
@@ -83,7 +92,7 @@ class Report:
         """One row of the table."""
         cells = [setting.label]
         for name in self.scores:
-            cells += [str(setting.last(name)), str(setting.best(name)), number(setting.floor(name).mean)]
+            cells += [str(setting.last(name)), str(setting.best(name)), setting.spell_floor(name)]
             if self.baseline is not None:
                 cells.append(str(self.difference(setting, name) or "-"))
         counted = setting.counted
@@ -103,6 +112,7 @@ class Report:
         if self.baseline is not None:
             lines.append(f"spread: sqrt(sd² + sd²) of a setting and {self.baseline.label}, one run against one run.")
         for name in self.scores:
+            lines += spell_samples(self.settings, name)
             lines += [f"WARNING: {name} isn't comparable, as {what}." for what in mismatches(self.settings, name)]
         if keys := differing_nodes(self.settings):
             lines.append(f"Settings differ in {', '.join(keys)}.")

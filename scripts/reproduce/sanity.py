@@ -18,6 +18,7 @@ from typing import Any
 
 from gan_experiments.analysis.tables import markdown, number
 from gan_experiments.console import Parser, check_file, run_command, write_file
+from gan_experiments.logging.score_counts import unequal
 
 
 def parse() -> argparse.Namespace:
@@ -59,11 +60,16 @@ def measure(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return records
 
 
+def spell_floor(record: dict[str, Any]) -> str:
+    """What held-out images get, with their number where it isn't that of the images scored."""
+    return number(record["floor"]) + (f" (n {record['n_floor']:,})" if unequal(record) else "")
+
+
 def table(records: dict[str, dict[str, Any]]) -> str:
     """A row a score: held-out images, then every set."""
     first = next(iter(records.values()))
     rows = [
-        [f"{name} {'↑' if first[name]['higher_is_better'] else '↓'}", number(first[name]["floor"])]
+        [f"{name} {'↑' if first[name]['higher_is_better'] else '↓'}", spell_floor(first[name])]
         + [number(scores[name]["value"]) if name in scores else "-" for scores in records.values()]
         for name in first
     ]

@@ -18,6 +18,7 @@ from runs import Outcome, check_overrides, train
 from gan_experiments.analysis.tables import markdown, number, summarize
 from gan_experiments.console import Parser, check_folder, run_command
 from gan_experiments.errors import UserError
+from gan_experiments.logging.score_counts import unequal
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -27,8 +28,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for name in names:
         records = [outcome.scores.get(name) for outcome in outcomes]
         values = summarize([None if record is None else float(record["value"]) for record in records])
-        floors = summarize([float(record["floor"]) for record in records if record is not None])
-        rows.append([name, str(values), number(floors.mean), str(values.n), str(values.failed)])
+        there = [record for record in records if record is not None]
+        floors = summarize([float(record["floor"]) for record in there])
+        counts = f" (n {there[0]['n_floor']:,})" if any(map(unequal, there)) else ""
+        rows.append([name, str(values), number(floors.mean) + counts, str(values.n), str(values.failed)])
     if not rows:
         raise UserError(f"none of {len(outcomes)} runs has scores: {next((o.failure for o in outcomes), '')}")
     return markdown(["score", "mean ± sd", "held-out real", "runs", "failed"], rows)

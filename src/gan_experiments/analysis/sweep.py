@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, final
 
 from gan_experiments.analysis import naming
-from gan_experiments.analysis.tables import Summary, summarize
+from gan_experiments.analysis.tables import Summary, number, summarize
 from gan_experiments.errors import UserError
 from gan_experiments.locations import with_places
 from gan_experiments.logging.lock import is_held, read_standing
 from gan_experiments.logging.records import read_records
+from gan_experiments.logging.score_counts import cautions, spell_counts, unequal
 from gan_experiments.logging.status import RunStatus, State
 from gan_experiments.rundir import read_config
 
@@ -125,6 +126,13 @@ class Setting:
     def floor(self, score: str) -> Summary:
         """The score of real data, over the runs that count; no mean where there is no such score."""
         return summarize([run.scores[score].floor for run in self.counted if score in run.scores])
+
+    def spell_floor(self, score: str) -> str:
+        """The score of real data, with the number of samples where the scored ones are more or fewer."""
+        facts = [run.scores[score].provenance for run in self.counted if score in run.scores]
+        counts = sorted({one["n_floor"] for one in facts if unequal(one)})
+        said = f" (n {' or '.join(f'{count:,}' for count in counts)})" if counts else ""
+        return number(self.floor(score).mean) + said
 
     def difference(self, baseline: Setting, score: str, higher_is_better: bool) -> Difference | None:
         """This setting's last score against a baseline's; None where either has none."""
@@ -258,19 +266,27 @@ def read_scores(path: Path) -> dict[str, Result]:
 def result(history: Sequence[dict[str, Any]]) -> Result:
     """The result of one score's records in their order."""
     last = history[-1]
-    finite = [value for score in history if math.isfinite(value := number(score))]
+    finite = [value for score in history if math.isfinite(value := value_of(score))]
     best = (max if last["higher_is_better"] else min)(finite, default=math.nan)
-    provenance = {key: last.get(key) for key in PROVENANCE}
+    provenance = {key: last.get(key) for key in (*PROVENANCE, "floor", "fewer_samples")}
     # A metric may define the number for real data itself; there is then no floor from held-out samples.
     floor = last["floor"] if last.get("floor") is not None else last.get("real")
     interval = None if last.get("interval") is None else tuple(last["interval"])
     source = last.get("interval_from", "")
-    return Result(number(last), best, floor, last["higher_is_better"], provenance, interval, source)
+    return Result(value_of(last), best, floor, last["higher_is_better"], provenance, interval, source)
 
 
-def number(score: Mapping[str, Any]) -> float:
+def value_of(score: Mapping[str, Any]) -> float:
     """A recorded score's value; NaN where its record leaves it out."""
     return math.nan if score["value"] is None else float(score["value"])
+
+
+def spell_samples(settings: Sequence[Setting], score: str) -> Iterator[str]:
+    """How many samples a score and its floor are of, with a caution where these differ; a line for each such pair."""
+    found = [run.scores[score].provenance for s in settings for run in s.runs if score in run.scores]
+    for facts in {(one["n_fake"], one["n_floor"]): one for one in found}.values():
+        counts = spell_counts(facts)
+        yield from cautions({score: facts}) or ([f"{score}: {counts}"] if counts else [])
 
 
 def main_scores(settings: Sequence[Setting]) -> list[str]:

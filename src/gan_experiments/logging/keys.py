@@ -48,6 +48,8 @@ KEYS = (
     Key("score/<score>_best", "the best value so far (summary)", Panel.SCORES),
     Key("score/<score>_best_images", "images seen when it was best (summary)", Panel.SCORES, "images"),
     Key("score/<score>_last", "the latest value (summary)", Panel.SCORES),
+    Key("score/<score>_n", "how many samples it is of (summary)", Panel.SCORES, "samples"),
+    Key("score/<score>_floor_n", "how many real images its floor is of (summary)", Panel.SCORES, "samples"),
     Key("score/<score>_record", "how it was obtained: extractor, counts, seed ... (summary)", Panel.SCORES),
     Key("samples", "grid of samples at fixed latents", Panel.SAMPLES),
     Key("pictures/<picture>", "pictures of metrics and traversals of codes", Panel.SAMPLES),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_experiments.logging.records import read_records
+from gan_experiments.logging.score_counts import cautions
 
 WIDTH = 100
 """Columns where there is no terminal."""
@@ -68,9 +69,8 @@ def score_table(records: ScoreRecords, bests: Mapping[str, Best], images: int, w
             columns.pop(name, None)
     counts = [f"{samples:,} samples"] if samples else []
     counts += [f"{floors:,} held-out real ones"] if floors else []
-    return "\n".join(
-        [": ".join([f"scores at {images:,} images", *([" beside ".join(counts)] if counts else [])]), *lines(columns)]
-    )
+    title = ": ".join([f"scores at {images:,} images", *([" beside ".join(counts)] if counts else [])])
+    return "\n".join([title, *lines(columns), *(f"  {caution}" for caution in cautions(records))])
 
 
 def one_of(records: ScoreRecords, key: str) -> int:

@@ -107,7 +107,7 @@ class WandbLogger(Logger):
         self._tell(tell)
 
     def scores(self, records: Mapping[str, Mapping[str, Any]], images: int) -> None:
-        """Add score/<name> and its floor to the history; best, last and how it was obtained to the summary."""
+        """Add score/<name> and its floor to the history; best, last, both counts and all else on it to the summary."""
         row: dict[str, float] = {IMAGES: images}
         summary: dict[str, Any] = {}
         for name, record in records.items():
@@ -115,6 +115,8 @@ class WandbLogger(Logger):
             row[key] = summary[f"{key}_last"] = _number(record["value"])
             if record.get("floor") is not None:
                 row[f"{key}_floor"] = record["floor"]
+                summary[f"{key}_floor_n"] = record.get("n_floor", 0)
+            summary[f"{key}_n"] = record.get("n_fake", 0)
             if self._is_best(name, record):
                 summary[f"{key}_best"] = record["value"]
                 summary[f"{key}_best_images"] = images

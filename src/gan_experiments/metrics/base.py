@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -125,7 +125,8 @@ class QualityMetric(Metric, ABC, Generic[A]):
     samples too, on a side of their own (half of them, while the other half plays the generated side for the floor).
     One with `needs_labels` wants samples whose classes are known; one with `own_floor` puts the numbers of real data
     into its readings instead of seeing held-out samples in the generated samples' place. `reads_features` is false for
-    those that look at the samples only.
+    those that look at the samples only. `fewer_samples` says of which readings, by name, fewer generated samples alone
+    make more or less on average: "higher" or "lower".
     """
 
     full_state_update = False
@@ -137,6 +138,7 @@ class QualityMetric(Metric, ABC, Generic[A]):
     needs_labels = False
     own_floor = False
     reads_features = True
+    fewer_samples: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, real: A, generated: A, held_out: A | None = None) -> None:
         """A metric that keeps the two or three sides in the given accumulators."""

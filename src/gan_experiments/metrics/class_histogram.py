@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.logging.score_counts import HIGHER, LOWER
 from gan_experiments.metrics.base import Accumulator, Detail, QualityMetric, Reading, known, require_classes
 from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.metrics.modes import FEWEST, bootstrapped, divergence, resamples
@@ -49,6 +51,8 @@ class ClassHistogram(QualityMetric[ClassCounts]):
     Weakness: errors of the classifier fill the place of a missing class, so that `least_share` can't be near 0; and
     nothing inside a class is seen, such as one image a class.
     """
+
+    fewer_samples: ClassVar[Mapping[str, str]] = {"class_kl": HIGHER, "class_entropy": LOWER}
 
     def __init__(self, least_share: float = 0.3, seed: int = 0) -> None:
         """A metric that misses classes below `least_share` of their share; UserError unless that is in (0, 1]."""

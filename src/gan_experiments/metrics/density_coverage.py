@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 from gan_experiments.errors import UserError
+from gan_experiments.logging.score_counts import LOWER
 from gan_experiments.metrics import intervals
 from gan_experiments.metrics.base import Detail, Reading
 from gan_experiments.metrics.neighbours import ball_counts, squared_radii
@@ -22,6 +24,7 @@ class DensityCoverage(RowsMetric):
     """
 
     name = "density_coverage"
+    fewer_samples: ClassVar[Mapping[str, str]] = {"coverage": LOWER}
 
     def __init__(self, k: int = 5) -> None:
         """Balls to the k-th neighbour; UserError unless k >= 1."""

@@ -168,6 +168,7 @@ class Evaluator:
         given: dict[str, Any] = {**facts, **extractor_facts(found.extractor), **found.reading._asdict(), "name": name}
         return Score(
             **given,
+            fewer_samples=found.metric.fewer_samples.get(found.reading.name, ""),
             floor=floors.get(name),
             n_floor=0 if name not in floors else self.held_out // 2 if found.metric.needs_held_out else self.held_out,
             n_real=self.reals.count if found.metric.needs_reals else 0,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, final
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from gan_experiments.errors import UserError
+from gan_experiments.logging.score_counts import HIGHER
 from gan_experiments.metrics.base import Detail, Reading
 from gan_experiments.metrics.extractors import Features
 from gan_experiments.metrics.intervals import jackknife
@@ -34,6 +36,7 @@ class FrechetDistance(VectorMetric[Moments]):
     """
 
     name = "fid"
+    fewer_samples: ClassVar[Mapping[str, str]] = {"": HIGHER}
 
     def __init__(self, ddof: int = 1, blocks: int = 10, float32_from: int = 1024) -> None:
         """A distance whose covariances divide by n - ddof; UserError for impossible numbers."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.logging.score_counts import LOWER
 from gan_experiments.metrics.base import Detail, QualityMetric, Reading, Rows
 from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.metrics.intervals import around, of_mean
@@ -25,6 +27,7 @@ class InceptionScore(QualityMetric[Rows]):
     """
 
     needs_reals = False
+    fewer_samples: ClassVar[Mapping[str, str]] = {"": LOWER, "diversity": LOWER}
 
     def __init__(self, splits: int = 10) -> None:
         """A score over that many splits; UserError unless at least 1."""

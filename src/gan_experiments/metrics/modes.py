@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.logging.score_counts import HIGHER, LOWER
 from gan_experiments.metrics.base import Accumulator, Detail, QualityMetric, Reading
 from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.metrics.intervals import of_share
@@ -69,6 +71,7 @@ class ModeCoverage(QualityMetric[ModeCounts]):
     """Modes captured, share of high-quality points, reverse KL over modes, and KL over modes plus one off-mode bin."""
 
     needs_reals = False
+    fewer_samples: ClassVar[Mapping[str, str]] = {"modes_captured": LOWER, "reverse_kl": HIGHER, "binned_kl": HIGHER}
 
     def __init__(self) -> None:
         """A metric that learns the modes from the data set."""

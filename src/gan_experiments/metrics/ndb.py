@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal, final
+from collections.abc import Mapping
+from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.logging.score_counts import HIGHER
 from gan_experiments.metrics.base import Detail, QualityMetric, Reading, Rows, known, require_images, require_vectors
 from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.metrics.intervals import NORMAL, around, bootstrap, of_share
@@ -35,6 +37,8 @@ class StatisticallyDifferentBins(QualityMetric[Rows]):
     and Weiss 2018). `space` is what is clustered: features, or the pixels as in the paper. Weakness: with more samples
     ever smaller differences count, so only equal numbers compare; it is blind inside a cell.
     """
+
+    fewer_samples: ClassVar[Mapping[str, str]] = {"ndb_js": HIGHER}
 
     def __init__(
         self, bins: int = 100, space: Literal["features", "pixels"] = "features", restarts: int = 1, seed: int = 0

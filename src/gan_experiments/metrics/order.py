@@ -70,7 +70,7 @@ def digests(rows: Tensor) -> Tensor:
 
 
 def folded(words: Tensor) -> Tensor:
-    """Words (n, k) with their upper bits added to the lower ones, one to one: round numbers, as floats, are all above."""
+    """Words (n, k) with their upper bits added to the lower ones, one to one: those of round floats are all zeros."""
     for shift in (32, 16):
         words = words ^ ((words >> shift) & (2 ** (64 - shift) - 1))
     return words

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from functools import partial
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from gan_experiments import seeding
 from gan_experiments.errors import UserError
+from gan_experiments.logging.score_counts import LOWER
 from gan_experiments.metrics.base import Detail, Reading, Rows
 from gan_experiments.metrics.intervals import around, bootstrap
 from gan_experiments.metrics.needs import require_package
@@ -37,6 +39,7 @@ class PrecisionRecallDistributions(VectorMetric[Rows]):
     """
 
     name = "prd"
+    fewer_samples: ClassVar[Mapping[str, str]] = {"prd_recall": LOWER, "prd_precision": LOWER}
 
     def __init__(self, clusters: int = 20, angles: int = 1001, repeats: int = 10, seed: int = 0) -> None:
         """A curve over that many clusters; UserError unless clusters >= 2, angles >= 3 and repeats >= 1."""

@@ -16,7 +16,8 @@ class Score:
     in training. `quantise` says how samples became bytes: "round", "truncate", "stored" as they were, or "none".
     `batch_norm` says which statistics were used in generating: "running", "standing", "batch", or "none" without batch
     norms, and `truncation` how samples were truncated, or "none"; both are "unknown" of stored samples. `n_real` is 0
-    where reals play no part. `seconds` is the whole evaluation's time.
+    where reals play no part. `seconds` is the whole evaluation's time. `fewer_samples` is "higher" or
+    "lower" where fewer samples alone move the number that way, as a floor of fewer than `n_fake` is then moved.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Score:
     device: str
     seconds: float
     higher_is_better: bool = False
+    fewer_samples: str = ""
     details: dict[str, int | float | str | list[float]] = field(default_factory=dict)
 
     def to_record(self) -> dict[str, object]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.logging.score_counts import HIGHER
 from gan_experiments.metrics.base import Detail, QualityMetric, Reading, Rows, require_points
 from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.metrics.intervals import jackknife
@@ -27,6 +29,8 @@ class SlicedWasserstein(QualityMetric[Rows]):
     Every evaluation uses the same directions. Distances are in the units of the points, 0 or more, smaller is better;
     two sets of one distribution are at about 1 / sqrt(n), as the floor shows.
     """
+
+    fewer_samples: ClassVar[Mapping[str, str]] = {"sliced_w1": HIGHER, "sliced_w2": HIGHER}
 
     def __init__(self, directions: int = 128, seed: int = 0) -> None:
         """Distances over that many directions; UserError unless at least 1."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.logging.score_counts import HIGHER
 from gan_experiments.metrics.base import Detail, QualityMetric, Reading, Rows, known, require_images
 from gan_experiments.metrics.chart import line_chart
 from gan_experiments.metrics.extractors import Extractor, Features
@@ -43,6 +45,7 @@ class Spectra(QualityMetric[Rows]):
     """
 
     reads_features = False
+    fewer_samples: ClassVar[Mapping[str, str]] = {"spectrum_distance": HIGHER, "spectrum_high_distance": HIGHER}
 
     def __init__(self, seed: int = 0) -> None:
         """A comparison whose detector splits the images by that seed."""

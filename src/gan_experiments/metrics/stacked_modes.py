@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from gan_experiments.data.base import Dataset
 from gan_experiments.data.stacked import CHANNELS, MODES, StackedDataset
 from gan_experiments.errors import UserError
 from gan_experiments.locations import located
+from gan_experiments.logging.score_counts import HIGHER, LOWER
 from gan_experiments.metrics.base import Accumulator, Detail, QualityMetric, Reading
 from gan_experiments.metrics.classifier_extractor import ClassifierExtractor, ClassifierSource
 from gan_experiments.metrics.extractors import Extractor, ExtractorSource, Features
@@ -95,6 +97,7 @@ class StackedModes(QualityMetric[TripleCounts]):
     """
 
     needs_reals = False
+    fewer_samples: ClassVar[Mapping[str, str]] = {"modes_captured": LOWER, "reverse_kl": HIGHER}
 
     def __init__(self) -> None:
         """A metric that takes the classifier's accuracy from the extractor."""

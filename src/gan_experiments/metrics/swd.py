@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from gan_experiments import seeding
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
+from gan_experiments.logging.score_counts import HIGHER
 from gan_experiments.metrics.base import Detail, QualityMetric, Reading, require_images
 from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.metrics.intervals import jackknife
@@ -43,6 +45,7 @@ class PyramidSlicedWasserstein(QualityMetric[RandomRows]):
     """
 
     reads_features = False
+    fewer_samples: ClassVar[Mapping[str, str]] = {"": HIGHER}
 
     def __init__(
         self, images: int = 2048, patches: int = 128, repeats: int = 4, directions: int = 128, seed: int = 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import final
+from collections.abc import Mapping
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from gan_experiments.data.base import Dataset
+from gan_experiments.logging.score_counts import LOWER
 from gan_experiments.metrics.base import Detail, QualityMetric, Reading, Rows, require_vectors
 from gan_experiments.metrics.extractors import Extractor, Features
 from gan_experiments.metrics.intervals import around
@@ -28,6 +30,7 @@ class VendiScore(QualityMetric[Rows]):
     """
 
     needs_reals = False
+    fewer_samples: ClassVar[Mapping[str, str]] = {"": LOWER}
 
     def __init__(self) -> None:
         """A score without settings."""
