@@ -99,6 +99,8 @@ NOTHING: list[tuple[str, list[list[dict[str, Any]]]]] = [
     ("growing variety", evaluated(*[{"precision": (0.8, 0.8), "recall": (r, 0.8)} for r in (0.1, 0.11)])),
     ("nearer to the data", evaluated(*[{"precision": (1, 0.8), "recall": (0, 0.8), "fid": (d, 1)} for d in (99, 90)])),
     ("far copies", evaluated({"data_copying": (-9.0, 0.5), "authenticity": (0.1, 0.5), "fid": (10, 1)})),
+    ("half the classes are missing", evaluated({"data_copying": (-7.0, 0.5), "recall": (0.5, 0.86)})),
+    ("missing, and none a copy", evaluated({"data_copying": (-7.0, 0.5), "authenticity": (0.6, 0.6)})),
     ("poor, so far", evaluated({"precision": (0.3, 0.8), "recall": (0.7, 0.8)})),
     ("own samples", evaluated({"authenticity": (0.4, 0.5), "data_copying": (-4.0, 0.5)})),
     ("values missing", steady(**dict.fromkeys(HEALTHY, None))),

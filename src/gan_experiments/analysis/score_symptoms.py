@@ -140,15 +140,24 @@ class Copying(Symptom):
         if any(is_far(history, name) for name in DISTANCES):
             return None  # what is far from the data can't be copies, though it may lie in a dense spot
         distance, own = history.score("data_copying"), history.score("authenticity")
-        if distance is not None and distance.value <= distance.floor - COPIES:
+        copied = own is not None and own.value < INAUTHENTIC * own.floor
+        # Where modes are missing, the others may be nearer to the data than held-out samples of all modes are.
+        doubtful = own is not None and not copied or lacks_variety(history)
+        if distance is not None and distance.value <= distance.floor - COPIES and not doubtful:
             text = f"samples lie nearer to training data than held-out data do: C_T {distance.value:.3g}"
             return Finding(text, {"data_copying": distance.value, "data_copying_floor": distance.floor})
-        if own is not None and own.value < INAUTHENTIC * own.floor:
+        if own is not None and copied:
             text = (
                 f"authentic samples {own.value:.3g}, {own.floor:.3g} of held-out data: the others sit on training data"
             )
             return Finding(text, {"authenticity": own.value, "authenticity_floor": own.floor})
         return None
+
+
+def lacks_variety(history: History) -> bool:
+    """Whether a score of variety is well below that of held-out data, which copies reach."""
+    found = [history.score(variety) for _, variety in QUALITY_AND_VARIETY]
+    return any(score is not None and score.value < HIGH * score.floor for score in found)
 
 
 def compare(history: History, good: float, poor: float, varied: float, unvaried: float, text: str) -> Finding | None:

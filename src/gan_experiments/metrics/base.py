@@ -155,6 +155,9 @@ class QualityMetric(Metric, ABC, Generic[A]):
     def update(self, features: Features, real: bool) -> None:
         """Take one batch of the real or of the generated side."""
 
+    def expect(self, reals: int, samples: int, held_out: int) -> None:
+        """Take how many samples each side will hold, before anything is done; UserError when they are too few."""
+
     def meet(self, game: Game, runtime: Runtime) -> None:
         """Take the game whose samples will be shown, for metrics that ask its networks; UserError when it won't do."""
 

@@ -67,6 +67,16 @@ class BirthdayParadox(QualityMetric[Exhibits]):
         if not dataset.spec.is_image:
             self.generated.side = 0
 
+    def expect(self, reals: int, samples: int, held_out: int) -> None:
+        """UserError when there will be fewer samples than a batch has, or too few reals to choose a threshold from."""
+        least = min(samples, held_out, reals // REALS_PER_SAMPLE if self.threshold is None else samples)
+        if least < self.size:
+            raise UserError(
+                f"metric birthday draws batches of {self.size} from {samples} samples and {held_out} held-out ones, and "
+                f"its threshold from {REALS_PER_SAMPLE} times as many of {reals} training samples; "
+                f"set metric.birthday.size to {least} or less"
+            )
+
     def refuse_fewer_reals(self, count: int) -> None:
         """UserError when reals are too few to choose a threshold from."""
         if count < REALS_PER_SAMPLE * self.size:

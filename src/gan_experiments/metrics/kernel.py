@@ -44,6 +44,16 @@ class KernelDistance(VectorMetric[Rows]):
         for name, split in (("training", dataset.train), ("held-out", dataset.held_out)):
             self.refuse_fewer(len(split), f"the {name} part of {dataset.name}")
 
+    def expect(self, reals: int, samples: int, held_out: int) -> None:
+        """UserError when a side is smaller than a subset, which says what fits all of them."""
+        sides = {
+            "the real side": reals,
+            "the generated side": samples,
+            "the held-out part, which gives the floor,": held_out,
+        }
+        where = min(sides, key=lambda side: sides[side])
+        self.refuse_fewer(sides[where], where)
+
     def refuse_fewer(self, count: int, where: str) -> None:
         """UserError when there are fewer samples than a subset takes."""
         if count < self.subset_size:

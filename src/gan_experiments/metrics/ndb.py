@@ -63,6 +63,10 @@ class StatisticallyDifferentBins(QualityMetric[Rows]):
             require_images("ndb with space=pixels", dataset)
         self.refuse_fewer(len(dataset.train))
 
+    def expect(self, reals: int, samples: int, held_out: int) -> None:
+        """UserError when too few training samples are looked at."""
+        self.refuse_fewer(reals)
+
     def refuse_fewer(self, count: int) -> None:
         """UserError with fewer than ten training samples a bin."""
         if count < PER_BIN * self.bins:

@@ -63,6 +63,10 @@ class ParzenLikelihood(QualityMetric[Rows]):
         self.is_image = dataset.spec.is_image
         self.refuse_fewer(len(dataset.train))
 
+    def expect(self, reals: int, samples: int, held_out: int) -> None:
+        """UserError when too few training samples are looked at."""
+        self.refuse_fewer(reals)
+
     def refuse_fewer(self, count: int) -> None:
         """UserError when there are no more training samples than sigma is chosen by."""
         if count <= self.tuning:
