@@ -140,7 +140,8 @@ SCORED = {
     "no extractor chosen": stored(["fakes.npz", "--reference", "reals.npz"], ["--extractor"]),
     "paths of stored images": stored(score("--metric", "perceptual_path_length"), ["perceptual_path_length"]),
     "networks of stored images": stored(
-        ["fakes.npz", "--dataset", "fashion10k", "--metric", "classifier_error", "--extractor", "classifier"], ["fakes.npz"]
+        ["fakes.npz", "--dataset", "fashion10k", "--metric", "classifier_error", "--extractor", "classifier"],
+        ["fakes.npz"],
     ),
     "truncated stored images": stored(score("--truncation", "0.5"), ["fakes.npz", "--psi"]),
     "raw weights of stored images": stored(score("--raw"), ["fakes.npz", "--raw"]),

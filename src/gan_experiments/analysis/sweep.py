@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, final
 
 from gan_experiments.analysis import naming
+from gan_experiments.analysis.results import PROVENANCE, Result, read_scores
 from gan_experiments.analysis.tables import Summary, number, summarize
 from gan_experiments.errors import UserError
 from gan_experiments.locations import with_places
 from gan_experiments.logging.lock import is_held, read_standing
-from gan_experiments.logging.records import read_records
 from gan_experiments.logging.score_counts import cautions, spell_counts, unequal
 from gan_experiments.logging.status import RunStatus, State
 from gan_experiments.rundir import read_config
-
-PROVENANCE = (
-    "dataset", "data_fingerprint", "transform", "quantise", "extractor_sha256", "resize", "n_real", "n_fake", "n_floor",
-)  # fmt: skip
-"""What two scores must share to be comparable; evaluation seeds and weights are settings' own business."""
 
 UNFINISHED = (State.RUNNING, State.STOPPED, State.LOST)
 
 UNKNOWN = "(no configuration)"
 """The label of runs that failed before they had a configuration."""
-
-
-@final
-@dataclass(frozen=True)
-class Result:
-    """One score of one run: at its last evaluation and at its best, with the number for real data, if there is one.
-
-    `interval` is what the last evaluation's own samples say of the score (95 %), obtained as `interval_from` says.
-    """
-
-    last: float
-    best: float
-    floor: float | None
-    higher_is_better: bool
-    provenance: dict[str, Any]
-    interval: tuple[float, float] | None = None
-    interval_from: str = ""
 
 
 @final
@@ -249,36 +227,6 @@ def judge(status: RunStatus, scores: dict[str, Result]) -> tuple[State, str]:
         return State.FAILED, "completed without scores"
     broken = [f"{name} is {result.last}" for name, result in scores.items() if not math.isfinite(result.last)]
     return (State.FAILED, ", ".join(broken)) if broken else (State.COMPLETED, "")
-
-
-def read_scores(path: Path) -> dict[str, Result]:
-    """Last and best value of each score in a metrics.jsonl; nothing where there is no such file."""
-    histories: dict[str, list[dict[str, Any]]] = {}
-    for record in read_records(path) if path.exists() else ():
-        if record["kind"] == "scores":
-            for name, score in record["values"].items():
-                if "higher_is_better" not in score:
-                    raise UserError(f"{path}: a score {name} doesn't say whether higher_is_better")
-                histories.setdefault(name, []).append(score)
-    return {name: result(history) for name, history in histories.items()}
-
-
-def result(history: Sequence[dict[str, Any]]) -> Result:
-    """The result of one score's records in their order."""
-    last = history[-1]
-    finite = [value for score in history if math.isfinite(value := value_of(score))]
-    best = (max if last["higher_is_better"] else min)(finite, default=math.nan)
-    provenance = {key: last.get(key) for key in (*PROVENANCE, "floor", "fewer_samples")}
-    # A metric may define the number for real data itself; there is then no floor from held-out samples.
-    floor = last["floor"] if last.get("floor") is not None else last.get("real")
-    interval = None if last.get("interval") is None else tuple(last["interval"])
-    source = last.get("interval_from", "")
-    return Result(value_of(last), best, floor, last["higher_is_better"], provenance, interval, source)
-
-
-def value_of(score: Mapping[str, Any]) -> float:
-    """A recorded score's value; NaN where its record leaves it out."""
-    return math.nan if score["value"] is None else float(score["value"])
 
 
 def spell_samples(settings: Sequence[Setting], score: str) -> Iterator[str]:

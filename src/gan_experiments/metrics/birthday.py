@@ -72,8 +72,8 @@ class BirthdayParadox(QualityMetric[Exhibits]):
         least = min(samples, held_out, reals // REALS_PER_SAMPLE if self.threshold is None else samples)
         if least < self.size:
             raise UserError(
-                f"metric birthday draws batches of {self.size} from {samples} samples and {held_out} held-out ones, and "
-                f"its threshold from {REALS_PER_SAMPLE} times as many of {reals} training samples; "
+                f"metric birthday draws batches of {self.size} from {samples} samples and {held_out} held-out ones, "
+                f"and its threshold from {REALS_PER_SAMPLE} times as many of {reals} training samples; "
                 f"set metric.birthday.size to {least} or less"
             )
 
