@@ -282,9 +282,10 @@ def test_refusals() -> None:
         readings(NearestNeighbours(), normal(5, 2, 0), normal(5, 2, 1), normal(18, 2, 2))
     rows = normal(300, 2, 0)
     pair = Dataset("pair", Spec((2,)), Split(rows), Split(rows), modes=Modes(torch.zeros(2, 2), 1.0))
-    with pytest.raises(UserError, match="from at least 4000 training samples, but there are 300"):
-        BirthdayParadox().bind(pair, None)
-    BirthdayParadox(threshold=0.0).bind(pair, None)
+    with pytest.raises(UserError, match="10 times as many of 300 training samples; .*size to 30 or less"):
+        BirthdayParadox().expect(300, 500, 500)
+    BirthdayParadox(threshold=0.0).expect(300, 400, 400)
+    BirthdayParadox().bind(pair, None)
     images = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
     dataset = Dataset("noise", Spec((1, 2, 2)), Split(images), Split(images))
     for metric in (Authenticity(), NearestNeighbours(), BirthdayParadox()):

@@ -187,7 +187,7 @@ def test_bins_refuse_few_training_samples() -> None:
     with pytest.raises(
         UserError, match="100 bins need at least 1000 training samples, got 999; set metric.ndb.bins to 99"
     ):
-        StatisticallyDifferentBins().bind(points(999, 2), None)
+        StatisticallyDifferentBins().expect(999, 50, 50)
     with pytest.raises(UserError, match="20 training samples, got 15"):
         read(StatisticallyDifferentBins(bins=2), normal(15, 2, 0), normal(50, 2, 1))
 
@@ -314,7 +314,7 @@ def test_parzen_width_is_not_chosen_by_the_held_out_samples() -> None:
 def test_parzen_windows_refuse_what_they_cant_use() -> None:
     """Too few training samples, an empty grid, no samples."""
     with pytest.raises(UserError, match="chooses sigma by 1000 training samples .* there are 400"):
-        ParzenLikelihood().bind(points(400, 2), None)
+        ParzenLikelihood().expect(400, 50, 50)
     with pytest.raises(UserError, match="low=2"):
         ParzenLikelihood(low=2)
     with pytest.raises(UserError, match="metric parzen needs the samples"):

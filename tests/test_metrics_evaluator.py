@@ -130,7 +130,7 @@ def test_points_are_scored_as_they_are() -> None:
     assert scores["modes_captured"].value == 1 and scores["modes_captured"].floor == 2
     assert scores["modes_captured"].n_real == 0 and scores["sliced_w1"].n_real == 300
     assert scores["fid"].value == pytest.approx(0.5, abs=0.01)
-    assert scores["sliced_w1"].value > 0.2 and scores["sliced_w1"].floor < 0.05
+    assert scores["sliced_w1"].value > 0.2 and scores["sliced_w1"].floor < 0.1
     assert scores["fid"].extractor == "none"
 
 
@@ -168,7 +168,12 @@ def test_two_scores_of_one_name_are_refused() -> None:
     [
         (IMAGES, None, FrechetDistance(), "fid compares features.*noise holds images.*extractor=classifier"),
         (IMAGES, None, KernelDistance(), "kid compares features"),
-        (IMAGES, PixelsSource().build(IMAGES), KernelDistance(), "subsets of 1000 samples, but the training part"),
+        (
+            IMAGES,
+            PixelsSource().build(IMAGES),
+            KernelDistance(),
+            "subsets of 1000 samples, but the held-out part.*has 90; set metric.kid.subset_size to 90",
+        ),
         (IMAGES, PixelsSource().build(IMAGES), InceptionScore(), "class probabilities, which extractor pixels"),
         (points_dataset(), None, InceptionScore(), "class probabilities, which extractor none"),
         (IMAGES, None, SlicedWasserstein(), "scores points, but data set noise holds images"),

@@ -29,7 +29,7 @@ def cautions(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for name, record in records.items():
         if unequal(record):
             moved = pairs.setdefault((record["n_floor"], record["n_fake"]), {})
-            moved.setdefault(record.get("fewer_samples", ""), []).append(name)
+            moved.setdefault(record.get("fewer_samples") or "", []).append(name)
     return [spell_caution(floors, samples, moved) for (floors, samples), moved in pairs.items()]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,12 @@ def score_table(records: ScoreRecords, bests: Mapping[str, Best], images: int, w
     counts = [f"{samples:,} samples"] if samples else []
     counts += [f"{floors:,} held-out real ones"] if floors else []
     title = ": ".join([f"scores at {images:,} images", *([" beside ".join(counts)] if counts else [])])
-    return "\n".join([title, *lines(columns), *(f"  {caution}" for caution in cautions(records))])
+    return "\n".join([title, *lines(columns), *wrapped(cautions(records), width)])
+
+
+def wrapped(notes: Sequence[str], width: int) -> list[str]:
+    """Lines of notes below a table that isn't wider."""
+    return [line for note in notes for line in textwrap.wrap(note, width, initial_indent="  ", subsequent_indent="  ")]
 
 
 def one_of(records: ScoreRecords, key: str) -> int:

@@ -75,9 +75,9 @@ class Evaluator:
         self.device, self.quantise = torch.device(device), Quantisation(quantise)
         self.held_out = min(samples, len(dataset.held_out))
         self.rank, self.world, self.progress, self.cache = rank, world, progress, cache
+        self.stations = arrange(dataset, extractors, self.metrics, labelled)
         for metric in self.metrics.values():
             metric.expect(len(dataset.train) if reals is None else reals, samples, self.held_out)
-        self.stations = arrange(dataset, extractors, self.metrics, labelled)
         for station in self.stations:
             station.settle(self.device, world > 1)
         self.reals = Reals(

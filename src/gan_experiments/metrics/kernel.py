@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from gan_experiments import seeding
-from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
 from gan_experiments.metrics.base import Detail, Reading, Rows
-from gan_experiments.metrics.extractors import Extractor
 from gan_experiments.metrics.intervals import around
 from gan_experiments.metrics.vectors import VectorMetric
 
@@ -37,12 +35,6 @@ class KernelDistance(VectorMetric[Rows]):
         self.subsets = subsets
         self.subset_size = subset_size
         self.seed = seed
-
-    def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
-        """UserError when images come without an extractor, or when a split is smaller than a subset."""
-        super().bind(dataset, extractor)
-        for name, split in (("training", dataset.train), ("held-out", dataset.held_out)):
-            self.refuse_fewer(len(split), f"the {name} part of {dataset.name}")
 
     def expect(self, reals: int, samples: int, held_out: int) -> None:
         """UserError when a side is smaller than a subset, which says what fits all of them."""

@@ -56,12 +56,11 @@ class StatisticallyDifferentBins(QualityMetric[Rows]):
         self._cells: tuple[Tensor, Tensor] | None = None
 
     def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
-        """UserError when there is nothing to cluster, or too few training samples."""
+        """UserError when there is nothing to cluster."""
         if self.reads_features:
             require_vectors("ndb", dataset, extractor)
         else:
             require_images("ndb with space=pixels", dataset)
-        self.refuse_fewer(len(dataset.train))
 
     def expect(self, reals: int, samples: int, held_out: int) -> None:
         """UserError when too few training samples are looked at."""

@@ -59,9 +59,8 @@ class ParzenLikelihood(QualityMetric[Rows]):
         self.is_image = False
 
     def bind(self, dataset: Dataset, extractor: Extractor | None) -> None:
-        """Take whether samples are images; UserError when there are too few training samples to choose sigma by."""
+        """Take whether samples are images."""
         self.is_image = dataset.spec.is_image
-        self.refuse_fewer(len(dataset.train))
 
     def expect(self, reals: int, samples: int, held_out: int) -> None:
         """UserError when too few training samples are looked at."""
