@@ -417,8 +417,8 @@ def test_a_continued_run_is_diagnosed_as_if_it_had_never_stopped(
 
 
 def test_status_files_of_older_runs_have_no_diagnosis(tmp_path: Path) -> None:
-    path = tmp_path / "status.json"
+    path, now = tmp_path / "status.json", "2026-01-01T00:00:00+00:00"
     content = {"state": "completed", "reason": "", "images": 1, "step": 1, "scores": {}, "objective": None,
-               "started": "", "updated": "", "pid": 1}  # fmt: skip
+               "started": now, "updated": now, "pid": 1}  # fmt: skip
     path.write_text(json.dumps(content))
     assert status(tmp_path).diagnosis == []

@@ -172,7 +172,7 @@ def test_two_scores_of_one_name_are_refused() -> None:
             IMAGES,
             PixelsSource().build(IMAGES),
             KernelDistance(),
-            "subsets of 1000 samples, but the held-out part.*has 90; set metric.kid.subset_size to 90",
+            "1000 samples, but the held-out part.* to 90 or less",
         ),
         (IMAGES, PixelsSource().build(IMAGES), InceptionScore(), "class probabilities, which extractor pixels"),
         (points_dataset(), None, InceptionScore(), "class probabilities, which extractor none"),

@@ -301,7 +301,7 @@ def test_nothing_is_chosen_in_silence(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no classes .*--extractor efficientnet_lite0 \(offline\), inception"):
         bench.row(own, reference=own, extractors=None)
     for changes in ({"raw": True}, {"draws": 2}, {"checkpoints": "all"}):
-        with pytest.raises(UserError, match="own: holds images; --raw, --checkpoints and --draws are for runs"):
+        with pytest.raises(UserError, match="own: holds images; --raw, --best, --checkpoints and --draws are for runs"):
             bench.row(own, reference=own, **changes)
     for changes, said in (
         ({"reference": own, "dataset": "ring"}, "--reference and --dataset both say"),
@@ -372,7 +372,8 @@ def test_the_command_for_images(
     ]
     monkeypatch.setattr(sys, "argv", ["evaluate.py", *line])
     assert evaluate.main() == 0
-    title, _, header, _, row = capsys.readouterr().out.splitlines()
+    title, _, header, _, row, _, caution = capsys.readouterr().out.splitlines()
+    assert caution == "- real data of 4 beside 30 samples: fewer alone make fid higher"
     assert title.startswith("own against other (first frame")
     assert header.split(" | ")[0] == "| score" and row.startswith("| fid ↓ |") and "36 / 30" in row and "(n 4)" in row
     shutil.rmtree(tmp_path / "data")
