@@ -154,11 +154,11 @@ def main() -> int:
     arguments = parser.parse_args()
     check_file(arguments.json, "--json")
     comparison = Comparison(arguments.places, arguments.score, arguments.baseline)
-    print(f"{comparison.table()}\n")
-    print("\n".join(map(str, comparison.contrasts)))
-    print("\n" + "\n".join(f"- {note}" for note in comparison.notes()), flush=True)
     if arguments.json:
         write_file(arguments.json, strict_json.dumps(comparison.to_record(), indent=2) + "\n")
+    print(f"{comparison.table()}\n")
+    print("\n".join(map(str, comparison.contrasts)))
+    print("\n" + "\n".join(f"- {note}" for note in comparison.notes()))
     return 1 if comparison.refused else 0
 
 

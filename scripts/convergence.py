@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from gan_experiments import runtime as machine
 from gan_experiments.analysis import convergence
 from gan_experiments.analysis.convergence import Field, Map, alternating, follow, iterate, simultaneous
 from gan_experiments.assembly import build_game, build_trainer
-from gan_experiments.config import build, compose_option, conf_dir, register
+from gan_experiments.config import build, compose_option, composed
 from gan_experiments.console import Parser, check_folder, run_command
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
@@ -130,9 +129,7 @@ def methods() -> list[Method]:
 
 def settings_of(game: str, overrides: Sequence[str]) -> Config:
     """The configuration that gan-train would run with experiment=`game` and these overrides."""
-    register()
-    with initialize_config_dir(config_dir=conf_dir(), version_base="1.3"):
-        return typed(compose("config", ["run.dir=unused", f"experiment={game}", *overrides]))
+    return typed(composed(f"experiment={game}", *overrides))
 
 
 def make_trainer(settings: Config, dataset: Dataset) -> Trainer:
@@ -227,8 +224,10 @@ def report(results: Sequence[Result], folder: Path, logger_name: str, steps: int
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "convergence.png").write_bytes(png)
-        (folder / "convergence.md").write_text(markdown(results))
-        (folder / "convergence.json").write_text(json.dumps([row(result) for result in results], indent=1) + "\n")
+        (folder / "convergence.md").write_text(markdown(results), encoding="utf-8")
+        (folder / "convergence.json").write_text(
+            json.dumps([row(result) for result in results], indent=1) + "\n", encoding="utf-8"
+        )
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
     logger.open({"script": "convergence", "steps": steps}, folder, f"convergence-{time.time_ns()}")

@@ -168,15 +168,17 @@ def origin(row: Row) -> str:
     return "" if score is None else f" against {score.dataset} ({score.transform})"
 
 
-def save_pictures(rows: Sequence[Row], folder: Path) -> None:
-    """Write each row's pictures, in a folder of its own where there are several rows."""
+def save_pictures(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Write each row's pictures, in a folder of its own where there are several rows; their paths."""
     from gan_experiments.pictures import save_png
 
+    paths = []
     for place, row in enumerate(rows):
         own = folder if len(rows) == 1 else folder / f"{place:03d}-{Path(row.target).stem}"
         for name, picture in row.pictures.items():
-            save_png(own / f"{name}.png", picture.permute(1, 2, 0).cpu().contiguous().numpy())
-            print(own / f"{name}.png")
+            paths.append(own / f"{name}.png")
+            save_png(paths[-1], picture.permute(1, 2, 0).cpu().contiguous().numpy())
+    return paths
 
 
 def main() -> int:
@@ -198,14 +200,15 @@ def main() -> int:
         rows.append(row)
         if row.error:
             print(f"evaluate.py: {row.target}: not scored: {row.error}", file=sys.stderr, flush=True)
+    if out:
+        write_file(out, strict_json.dumps([row.to_record() for row in rows], indent=2) + "\n")
+    pictures = save_pictures(rows, folder) if folder else []
     if len(rows) == 1 and not rows[0].error:
         print(f"{rows[0].target}{origin(rows[0])}\n\n{one(rows[0])}")
     elif any(row.scores for row in rows):
         print(several(rows))
-    if out:
-        write_file(out, strict_json.dumps([row.to_record() for row in rows], indent=2) + "\n")
-    if folder:
-        save_pictures(rows, folder)
+    for path in pictures:
+        print(path)
     return 1 if any(row.error for row in rows) else 0
 
 

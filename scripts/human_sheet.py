@@ -102,6 +102,8 @@ def score(arguments: argparse.Namespace) -> None:
     check_file(arguments.json, "--json")
     key = Key.read(arguments.key)
     result = score_answers(key, [read_answers(path, key) for path in arguments.answers])
+    if arguments.json:
+        write_file(arguments.json, json.dumps(result.to_record(), indent=2) + "\n")
     for name, part in (
         ("all images", result.overall),
         ("real images", result.on_real),
@@ -111,8 +113,6 @@ def score(arguments: argparse.Namespace) -> None:
     for rater, parts in result.raters.items():
         print(f"{rater}: " + ", ".join(f"{kind} {describe(part)}" for kind, part in parts.items()))
     print(f"50 % wrong means indistinguishable; intervals: {result.interval_from}")
-    if arguments.json:
-        write_file(arguments.json, json.dumps(result.to_record(), indent=2) + "\n")
 
 
 def describe(share: Share) -> str:

@@ -146,7 +146,7 @@ def write_files(folder: Path, batches: Iterator[Tensor], images: bool) -> None:
 
     if not images:
         rows = (",".join(f"{value:.6g}" for value in point) for batch in batches for point in batch.tolist())
-        with open(folder / "points.csv", "w") as file:
+        with open(folder / "points.csv", "w", encoding="utf-8") as file:
             file.writelines(f"{row}\n" for row in rows)
         return
     for place, image in enumerate(image for batch in batches for image in batch):

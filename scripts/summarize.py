@@ -260,7 +260,7 @@ def text_of(report: Report) -> str:
 
 
 def main() -> None:
-    """Read the sweep, print the table, write the files, and say where."""
+    """Read the sweep, write the files, print the table, and say where they are."""
     parser = Parser(description=__doc__)
     parser.add_argument(
         "sweep", type=Path, metavar="SWEEP", help="folder of a gan-train -m, with a folder for each run"
@@ -270,9 +270,11 @@ def main() -> None:
     arguments = parser.parse_args()
     report = Report(arguments.sweep, arguments.scores, arguments.baseline)
     check_folder(arguments.sweep, "SWEEP")
-    print(text_of(report), flush=True)
-    for path in write(arguments.sweep, report):
-        print(path)
+    paths: list[Path] = []
+    try:
+        paths.extend(write(arguments.sweep, report))
+    finally:
+        print("\n".join([text_of(report), *map(str, paths)]))
 
 
 if __name__ == "__main__":

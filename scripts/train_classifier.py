@@ -47,7 +47,7 @@ def write(net: Classifier, dataset: Dataset, output: Path) -> dict[str, object]:
         "command": "python scripts/train_classifier.py DATA_ROOT",
     }
     output.write_bytes(content)
-    output.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    output.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return card
 
 

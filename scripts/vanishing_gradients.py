@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from torch import Tensor
 
 from gan_experiments import runtime as machine
 from gan_experiments.analysis.figures import blank, make_log
 from gan_experiments.assembly import build_game, build_trainer
-from gan_experiments.config import build, conf_dir, register
+from gan_experiments.config import build, composed
 from gan_experiments.console import Parser, check_folder, run_command
 from gan_experiments.data.base import Dataset
 from gan_experiments.errors import UserError
@@ -59,12 +57,8 @@ class Point:
 
 def make_trainers(overrides: Sequence[str]) -> tuple[Runtime, Trainer, Trainer]:
     """Two trainers of one configuration, networks and all; UserError when it does not compose."""
-    register()
-    try:
-        with initialize_config_dir(config_dir=conf_dir(), version_base="1.3"):
-            settings = typed(compose("config", ["run.dir=unused", *DEFAULTS, *overrides]))
-    except HydraException as error:
-        raise UserError(" ".join(str(error).split())) from error
+    given = {override.partition("=")[0] for override in overrides}
+    settings = typed(composed(*(line for line in DEFAULTS if line.partition("=")[0] not in given), *overrides))
     dataset = cast(Dataset, build(settings.dataset, "dataset"))
     runtime = machine.choose(settings.runtime, dataset.spec.is_image)
     dataset = dataset.to(runtime.device)
@@ -167,7 +161,7 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         figure.savefig(arguments.out / "vanishing_gradients.png", format="png")
         text = json.dumps([asdict(point) for point in found], indent=1)
-        (arguments.out / "vanishing_gradients.json").write_text(text + "\n")
+        (arguments.out / "vanishing_gradients.json").write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write to {arguments.out}: {error.strerror or error}") from error
     first, last = found[0], found[-1]

@@ -17,7 +17,7 @@ class Bad:
     """Arguments of gan-train (or of a script), the words that the answer's line must hold, what is prepared before.
 
     `prepare` is given the folder in which the command then runs. Arguments of gan-train come after those of a run
-    that takes a fraction of a second; without `tiny` they are all there is.
+    that takes a fraction of a second; without `tiny` they are all there is. Options that are `first` go before both.
     """
 
     arguments: Sequence[str]
@@ -25,21 +25,22 @@ class Bad:
     prepare: Callable[[Path], object] | None = None
     script: str | None = None
     tiny: bool = True
+    first: Sequence[str] = ()
 
-    def command(self, cwd: Path) -> Command:
-        """What is run, in `cwd`."""
+    def command(self, cwd: Path, prelude: str = "") -> Command:
+        """What is run, in `cwd`, after the statements of `prelude`."""
         if self.script is not None:
             return script(self.script, *self.arguments, cwd=cwd)
         names = {argument.partition("=")[0] for argument in self.arguments}
         base = [line for line in (*TINY, "run.dir=run") if self.tiny and line.partition("=")[0] not in names]
-        return gan_train(*base, *self.arguments, cwd=cwd)
+        return gan_train(*self.first, *base, *self.arguments, cwd=cwd, prelude=prelude)
 
 
-def answer(bad: Bad, workshop: Workshop, cwd: Path) -> Done:
+def answer(bad: Bad, workshop: Workshop, cwd: Path, prelude: str = "") -> Done:
     """What the command said to the bad input, after checking that it was answered cleanly."""
     if bad.prepare is not None:
         bad.prepare(cwd)
-    done = workshop.run(bad.command(cwd))
+    done = workshop.run(bad.command(cwd, prelude))
     check_clean(done, bad.says)
     return done
 

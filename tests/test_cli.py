@@ -33,16 +33,22 @@ def gan_train(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["loss=hing"], "Could not find 'loss/hing' Available options in 'loss': began boundary_seeking"),
-        (["model.generator.widht=3"], "widht"),
-        (["run.sede=1"], "Key 'sede' not in 'RunConfig'"),
-        (["run.seed=one"], "one"),
-        (["lossy=hinge"], "lossy"),
-        (["loss"], "loss"),
-        (["regularizer=r3"], "Could not find 'regularizer/r3'"),
-        (["trick=[emma]"], "Could not load 'trick/emma'. Available options in 'trick': ada apa"),
-        (["conditioning=[native,batchnorm]"], "Available options in 'conditioning': auxiliary_classifier batch_norm"),
-        (["experiment=rign"], "Could not find 'experiment/rign' Available options in 'experiment': acgan"),
+        (["loss=hing"], "loss=hing: no such option; did you mean hinge? Available options in 'loss': began, boundary"),
+        (["model.generator.widht=3"], "model.generator.widht: no such key; did you mean model.generator.width?"),
+        (["run.sede=1"], "run.sede: no such key; did you mean run.seed?"),
+        (["run.seed=one"], "run.seed=one: must be a whole number"),
+        (["lossy=hinge"], "lossy: there is no group or section lossy; did you mean loss?"),
+        (["loss"], "loss: is not key=value; write loss=VALUE"),
+        (["regularizer=r3"], "regularizer=r3: no such option; there is bcr, cr"),
+        (["trick=[emma]"], "trick=emma: no such option; did you mean ema? Available options in 'trick': ada, apa"),
+        (
+            ["conditioning=[native,batchnorm]"],
+            "batchnorm: no such option; did you mean batch_norm? Available options in 'c",
+        ),
+        (
+            ["experiment=rign"],
+            "experiment=rign: no such option; did you mean ring? Available options in 'ex",
+        ),
     ],
 )
 def test_wrong_options_are_one_line_without_torch(arguments: list[str], said: str, tmp_path: Path) -> None:

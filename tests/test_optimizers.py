@@ -102,5 +102,5 @@ def test_a_third_player_has_settings_of_its_own(composed: Callable[..., DictConf
         typed(composed(own, "+schedule.players.encoder.lazy=never"))
     with pytest.raises(UserError, match="schedule.players.encoder: .*bogus"):
         typed(composed("+schedule.players.encoder.bogus=1"))
-    with pytest.raises(UserError, match=r"schedule.players.encoder.optimizer: SGD takes no betas"):
+    with pytest.raises(UserError, match=r"schedule.players.encoder.optimizer.betas: SGD takes no betas"):
         build_players(typed(composed(own, "+schedule.players.encoder.optimizer.betas=[0,1]")), game, terms)

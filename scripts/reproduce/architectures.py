@@ -101,7 +101,7 @@ def spread(values: Sequence[float]) -> str:
 
 def speed(directory: Path) -> float:
     """The median images/s of a run's records."""
-    records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     found = [record["values"].get("progress/images_per_second") for record in records if record["kind"] == "train"]
     return float(statistics.median(value for value in found if value is not None))
 

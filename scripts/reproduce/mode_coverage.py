@@ -146,7 +146,9 @@ def cell(tasks: Sequence[Task], results: Results) -> str:
 
 def trained_seconds(directory: Path) -> float:
     """Seconds between the first and the last record of a run that was not interrupted."""
-    times = [json.loads(line)["time"] for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    times = [
+        json.loads(line)["time"] for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     return float(times[-1] - times[0])
 
 
@@ -189,7 +191,7 @@ def main() -> None:
     check_file(arguments.results, "--results")
     tasks = plan(arguments.dir, arguments.methods, arguments.seeds, arguments.pacgan_steps)
     kept = arguments.results is not None and arguments.results.exists()
-    results: Results = json.loads(arguments.results.read_text()) if kept else {}
+    results: Results = json.loads(arguments.results.read_text(encoding="utf-8")) if kept else {}
     if not arguments.table:
         train_all([task for task in tasks if found(task, results) is None], arguments.jobs)
     results = collect(tasks, results)

@@ -94,7 +94,7 @@ def load(path: Path, overrides: Sequence[str]) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         former, pairs = list(content["overrides"]), list(content["pairs"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a file of results ({error}); give another --out") from error

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gan_experiments.errors import UserError
-from gan_experiments.schema import COMPONENTS
+from gan_experiments.schema import COMPONENTS, schema_kind
 
 SEVERAL = ("regularizer", "conditioning", "trick", "metric", "extractor")
 """Groups from which a list may be chosen."""
@@ -21,10 +21,14 @@ def check_composition(config: DictConfig, hydra: Any) -> None:
     What an experiment sets of options that the command line has left out (experiment=grid regularizer=none) is removed.
     """
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
-    choices = hydra.runtime.choices
+    choices, lines = hydra.runtime.choices, OmegaConf.to_container(hydra.overrides.task)  # ${...} in them stays
+    for group in group_names(folders):
+        if group not in (*SEVERAL, "experiment", "local") and group not in choices and config.get(group) is not None:
+            raise UserError(f"{group}: a file chooses a list of options, but one is meant: override /{group}: NAME")
     if choices.get("experiment") is not None:
-        leave_out(config, folders, list(hydra.overrides.task))
-    check_experiment(config, folders, choices)
+        leave_out(config, folders, cast(list[str], lines))
+    check_experiment(config, folders, choices, cast(list[str], lines))
+    check_texts(folders, choices)
     check_tricks(config, folders, choices)
 
 
@@ -42,8 +46,9 @@ def leave_out(config: DictConfig, folders: list[Path], overrides: list[str]) -> 
                     del node[key]
 
 
-def check_experiment(config: DictConfig, folders: list[Path], choices: Mapping[str, Any]) -> None:
-    """Raise UserError naming the key when an experiment file sets what its component's own YAML doesn't list.
+def check_experiment(config: DictConfig, folders: list[Path], choices: Mapping[str, Any], overrides: list[str]) -> None:
+    """Raise UserError naming the key when an experiment file sets what its component's own YAML doesn't list, or what
+    another component lacks that the command line has chosen.
 
     The root keys are typed, so Hydra itself refuses those; a component's YAML lists all arguments of its class.
     """
@@ -56,9 +61,53 @@ def check_experiment(config: DictConfig, folders: list[Path], choices: Mapping[s
             choice = choices.get(group)
             known = group_option(folders, group, [choice] if choice else list(map(str, node)))
             for key, siblings in unknown_keys(OmegaConf.to_container(node), known, group):
+                meant = None if group in SEVERAL else made_for(folders, str(experiment), group)
+                if meant not in (None, choice) and f"{group}={choice}" in overrides:
+                    raise UserError(
+                        f"experiment={experiment} is made for {group}={meant} and sets {key}, which {group}={choice} "
+                        f"lacks; leave out {group}={choice}, or the experiment"
+                    )
                 raise UserError(
                     f"experiment={experiment}: {key} is not an option; there is {', '.join(siblings) or 'none'}"
                 )
+
+
+def made_for(folders: list[Path], experiment: str, group: str) -> str | None:
+    """The option of a group that an experiment chooses, itself or by one it is based on; None for none."""
+    path = file_of_option(folders, "experiment", experiment)
+    content: Any = None if path is None else OmegaConf.to_container(OmegaConf.load(path))
+    for entry in reversed((content or {}).get("defaults") or []):
+        if isinstance(entry, dict) and f"override /{group}" in entry:
+            return str(entry[f"override /{group}"])
+        if isinstance(entry, str) and entry not in ("_self_", experiment):
+            found = made_for(folders, entry, group)
+            if found is not None:
+                return found
+    return None
+
+
+def check_texts(folders: list[Path], choices: Mapping[str, Any]) -> None:
+    """Raise UserError for a number in a file where a section of the root has text: YAML reads 2024_11_28 as one."""
+    for group, choice in choices.items():
+        chosen = str(choice) if group in ("experiment", "local") or group not in COMPONENTS else ""
+        path = file_of_option(folders, group, chosen)
+        if path is None or group.startswith("hydra"):
+            continue
+        content: Any = OmegaConf.to_container(OmegaConf.load(path)) or {}
+        at_root = path.read_text(encoding="utf-8").lstrip().startswith("# @package _global_")
+        for key, value in leaves(content if at_root else {group: content}):
+            kind = schema_kind(key)
+            if kind is not None and kind.text and value is not None and not isinstance(value, str):
+                raise UserError(
+                    f"{group}={choice}: {key}={value}: must be {kind}, but {path.name} has it as a number or the like; "
+                    f'put it in quotes there: "..."'
+                )
+
+
+def file_of_option(folders: list[Path], group: str, option: str) -> Path | None:
+    """The YAML file of an option; the first folder that has it wins."""
+    paths = (folder / group / f"{option}.yaml" for folder in folders)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def check_tricks(config: DictConfig, folders: list[Path], choices: Mapping[str, Any]) -> None:
@@ -97,6 +146,11 @@ def leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(child, f"{where}.{key}" if where else str(key))
 
 
+def group_names(folders: list[Path]) -> list[str]:
+    """The groups, from all folders."""
+    return sorted({path.parent.name for folder in folders for path in folder.glob("*/*.yaml")})
+
+
 def options(folders: list[Path], group: str) -> list[str]:
     """The options of a group, from all folders."""
     return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
@@ -109,11 +163,12 @@ def has_key(folders: list[Path], group: str, option: str, key: str) -> bool:
 
 def read_option(folders: list[Path], group: str, option: str) -> dict[str, Any] | None:
     """An option's YAML as keys of the root, whatever package it is for; the first folder that has it wins."""
-    path = next((folder / group / f"{option}.yaml" for folder in folders
-                 if (folder / group / f"{option}.yaml").is_file()), None)  # fmt: skip
+    path = file_of_option(folders, group, option)
     if path is None:
         return None
     content: Any = OmegaConf.to_container(OmegaConf.load(path)) or {}
+    if not isinstance(content, dict):
+        raise UserError(f"{group}={option}: {path.name} holds a list; must hold key: value")
     if path.read_text(encoding="utf-8").lstrip().startswith("# @package _global_"):
         content.pop("defaults", None)
         return dict(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import select
 import sys
@@ -33,6 +34,7 @@ def run_command(main: Callable[[], int | None], interrupted: str = "interrupted"
     """Run a script's `main` and end the process: with its exit code, 1 after an error of the user's, 130 after Ctrl-C
     (when it says `interrupted`), 141 where the reader of a pipe has gone."""
     name = Path(sys.argv[0]).name
+    escape_what_cannot_be_shown()
     try:
         code = exit_code(main)
         sys.stdout.flush()
@@ -51,6 +53,13 @@ def run_command(main: Callable[[], int | None], interrupted: str = "interrupted"
         code = complain(f"{name}: {os.fsdecode(error.filename)}: {error.strerror}")
     hush()
     sys.exit(code)
+
+
+def escape_what_cannot_be_shown() -> None:
+    """Let stdout and stderr spell as escapes what their encoding lacks: a terminal may know ASCII or latin-1 alone."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def exit_code(main: Callable[[], int | None]) -> int:

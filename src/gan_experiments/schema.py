@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_experiments.errors import UserError
+from gan_experiments.kinds import Kind
+from gan_experiments.ranges import within_range
+from gan_experiments.signatures import signature_of
 
 MOST_THREADS = 1024
 """More than any machine has use for; libraries end the process when the system grants no more."""
 
 COMPONENTS = ("model", "loss", "regularizer", "conditioning", "trick", "dataset", "metric", "extractor", "logger")
+SECTIONS = ("run", "schedule", "runtime", "log", "samples", "evaluation", "checkpoint")
 
 
 @dataclass
@@ -160,6 +164,22 @@ class Config:
     logger: Any = None
 
 
+def schema_kind(key: str) -> Kind | None:
+    """What the value at a dotted key of the sections above may be; None for keys of components, or that aren't."""
+    kind: Kind | None = Kind(objects=("Config",))
+    for part in key.split("."):
+        made = signature_of(f"{__name__}.{kind.objects[0]}") if kind is not None and kind.objects else None
+        kind = None if made is None else made.kinds.get(part)
+    return None if kind is None or kind.anything else kind
+
+
+def section_keys(key: str) -> list[str]:
+    """The keys of the section at a dotted key; of the root for an empty one."""
+    kind = schema_kind(key) if key else Kind(objects=("Config",))
+    made = signature_of(f"{__name__}.{kind.objects[0]}") if kind is not None and kind.objects else None
+    return [] if made is None else list(made.kinds)
+
+
 def typed(config: DictConfig) -> Config:
     """The root configuration as dataclasses, components left as they are; UserError for contradictory values."""
     for place, value in floats(OmegaConf.to_container(config)):
@@ -167,7 +187,7 @@ def typed(config: DictConfig) -> Config:
             raise UserError(f"{place}={value}: must be a finite number")
     config = OmegaConf.merge(OmegaConf.structured(Config), config)  # type: ignore[assignment]
     result = Config(**{name: config[name] for name in COMPONENTS})
-    for name in ("run", "schedule", "runtime", "log", "samples", "evaluation", "checkpoint"):
+    for name in SECTIONS:
         setattr(result, name, OmegaConf.to_object(config[name]))
     for name, node in (config.schedule.players or {}).items():
         try:
@@ -188,6 +208,16 @@ def floats(value: Any, where: str = "") -> Iterator[tuple[str, float]]:
         yield from floats(child, f"{where}.{key}" if where else str(key))
 
 
+def check_ranges(section: Any, where: str) -> None:
+    """UserError for a number of a section, or of one in it, that is out of its range."""
+    for item in fields(section):
+        value, place = getattr(section, item.name), f"{where}.{item.name}"
+        if is_dataclass(value):
+            check_ranges(value, place)
+        else:
+            within_range(value, item.name, place, "int" in str(item.type))
+
+
 def _check(config: Config) -> None:
     schedule, runtime = config.schedule, config.runtime
     if (schedule.images is None) == (schedule.steps is None):
@@ -195,25 +225,12 @@ def _check(config: Config) -> None:
             f"schedule.images={schedule.images} and schedule.steps={schedule.steps}: set one of them, "
             "the other to null (steps counts turns of all players)"
         )
-    positive = {
-        "schedule.images": schedule.images, "schedule.steps": schedule.steps,
-        "schedule.batch_size": schedule.batch_size, "log.every": config.log.every,
-        "samples.every": config.samples.every, "samples.count": config.samples.count,
-        "evaluation.every": config.evaluation.every, "evaluation.samples": config.evaluation.samples,
-        "evaluation.batch_size": config.evaluation.batch_size, "evaluation.draws": config.evaluation.draws,
-        "evaluation.reals": config.evaluation.reals, "evaluation.standing_batches": config.evaluation.standing_batches,
-        "checkpoint.every": config.checkpoint.every,
-        "checkpoint.keep": config.checkpoint.keep, "runtime.threads": runtime.threads,
-    }  # fmt: skip
-    for name, value in positive.items():
-        if value is not None and value < 1:
-            raise UserError(f"{name}={value}: must be 1 or more")
+    for section in SECTIONS:
+        check_ranges(getattr(config, section), section)
     if runtime.threads is not None and runtime.threads > MOST_THREADS:
         raise UserError(
             f"runtime.threads={runtime.threads}: must be at most {MOST_THREADS}; there are {os.cpu_count()} cores here"
         )
-    if config.log.singular_values < 0:
-        raise UserError(f"log.singular_values={config.log.singular_values}: must be 0 (none) or more")
     for name, player in schedule.by_name().items():
         if player.lazy not in ("joined", "separate"):
             raise UserError(f"{schedule.place(name)}.lazy={player.lazy}: use joined or separate (updates of their own)")

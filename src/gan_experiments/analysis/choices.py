@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_experiments.composition import options
-from gan_experiments.config import composed, conf_dir, plain
+from gan_experiments.config import composed, conf_dir, plain, put_value
 from gan_experiments.errors import UserError
 from gan_experiments.locations import moved
 from gan_experiments.schema import Config, typed
@@ -104,7 +104,7 @@ class Choice:
             parent = OmegaConf.select(config, above) if above else config
             if not equals or not isinstance(parent, DictConfig) or last not in parent.keys():  # noqa: SIM118 (??? too)
                 raise UserError(f"{override}: no such key; expected key=value, such as dataset.path=FOLDER")
-            config.merge_with_dotlist([override])
+            put_value(config, override)
         try:
             plain(config)
         except OmegaConfBaseException as error:

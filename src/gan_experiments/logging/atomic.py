@@ -43,7 +43,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write `content` (text as UTF-8) to `path` by way of a temporary file beside it; raises as `replacing` does."""
     with replacing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode(errors="surrogateescape") if isinstance(content, str) else content)
 
 
 def remove_dead(folder: Path, alone: bool = False) -> int:

@@ -113,7 +113,7 @@ def shipped_card(dataset: Dataset) -> Traversable | None:
     """The description of the shipped weights whose classes and shape are those of the data, if there is one."""
     for card in sorted(assets().iterdir(), key=lambda file: file.name):
         if card.name.endswith("_classifier.json"):
-            facts = json.loads(card.read_text())
+            facts = json.loads(card.read_text(encoding="utf-8"))
             if (tuple(facts["shape"]), tuple(facts["classes"])) == (dataset.spec.shape, dataset.spec.classes):
                 return card
     return None
@@ -126,7 +126,7 @@ def assets() -> Traversable:
 
 def load_shipped(card: Traversable, dataset: Dataset) -> ClassifierExtractor:
     """The extractor a card describes; UserError when the weights beside it are missing or changed."""
-    facts = json.loads(card.read_text())
+    facts = json.loads(card.read_text(encoding="utf-8"))
     try:
         content = (assets() / facts["file"]).read_bytes()
     except OSError as error:
