@@ -190,6 +190,14 @@ def test_a_sweep_in_the_place_of_a_file_is_refused(workshop: Workshop, tmp_path:
     check_clean(workshop.run(command), ["run.dir", "afile"])
 
 
+def test_a_log_that_is_full_is_said_once_and_the_run_goes_on(workshop: Workshop, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "gan-train.log").symlink_to("/dev/full")
+    done = workshop.run(gan_train(*TINY, "run.dir=run", cwd=tmp_path))
+    assert done.code == 0 and "Traceback" not in done.err
+    assert done.err.count("gan-train.log: can't be written") == 1
+
+
 def test_a_current_folder_in_which_nothing_can_be_made(workshop: Workshop) -> None:
     base = [line for line in TINY if not line.startswith("run.dir")]
     answer(Bad(base, ["run.dir", "outputs"], tiny=False), workshop, Path("/proc"))

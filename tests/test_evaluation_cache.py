@@ -60,17 +60,20 @@ def test_code_and_settings_are_part_of_the_key(tmp_path: Path, monkeypatch: pyte
     assert canonical(later) != canonical(facts[1])
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "swapped"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "swapped", "flipped"])
 def test_broken_or_misplaced_files_are_made_anew(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     """With a line that names the file; the scores are those of a fresh computation."""
     expected = score_with(tmp_path / "kept", Counting())
     other = Dataset("noise", DATA.spec, split(80, 7), DATA.held_out)
     score_with(tmp_path / "other", Counting(), other)
+    (tmp_path / "kept" / ".sums.safetensors.999999999.tmp").write_bytes(b"of a killed process")
     for path, foreign in zip(
-        sorted((tmp_path / "kept").iterdir()), sorted((tmp_path / "other").iterdir()), strict=True
+        sorted((tmp_path / "kept").glob("[!.]*")), sorted((tmp_path / "other").iterdir()), strict=True
     ):
-        content = {"cut": path.read_bytes()[:-5], "empty": b"", "swapped": foreign.read_bytes()}[damage]
-        path.write_bytes(content)
+        content = path.read_bytes()
+        flipped = content[:-5] + bytes([content[-5] ^ 1]) + content[-4:]
+        damaged = {"cut": content[:-5], "empty": b"", "swapped": foreign.read_bytes(), "flipped": flipped}
+        path.write_bytes(damaged[damage])
     with caplog.at_level(logging.WARNING):
         assert score_with(tmp_path / "kept", Counting()) == expected
     assert caplog.text.count("made anew") == 3 and ("other facts" in caplog.text) == (damage == "swapped")

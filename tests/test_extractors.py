@@ -138,7 +138,11 @@ def test_the_cache_is_keyed_by_content_and_settings(tmp_path: Path) -> None:
     assert sources[0].key(dataset()) == sources[0].key(dataset())
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-50], lambda content: b"", lambda content: b"x" * 99])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: content[:-50], lambda content: b"", lambda content: b"x" * 99,
+     lambda content: content[:-50] + bytes([content[-50] ^ 1]) + content[-49:]],
+)  # fmt: skip
 def test_a_broken_cache_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: object) -> None:
     """Truncated, empty or foreign files are named and replaced."""
     source = ClassifierSource(str(tmp_path), steps=2)

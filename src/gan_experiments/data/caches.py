@@ -7,7 +7,6 @@ import errno
 import functools
 import logging
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gan_experiments.data.tree import shortened
+from gan_experiments.logging.atomic import temporary_of
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +79,9 @@ def say_elsewhere(key: str, wanted: Path, taken: Path) -> None:
 @contextmanager
 def atomically(path: Path) -> Iterator[BinaryIO]:
     """A file to write that becomes `path` in one step when the block ends well, and vanishes when it doesn't."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = temporary_of(path)
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -26,6 +26,7 @@ from gan_experiments.data.depth import Depths, Extent, Unreadable
 from gan_experiments.data.natural import readable
 from gan_experiments.data.tree import shortened
 from gan_experiments.errors import UserError
+from gan_experiments.logging.atomic import remove_dead
 
 LAYOUT = 2
 DARK = 31
@@ -275,7 +276,9 @@ class PictureCache:
             file.write(json.dumps(asdict(sidecar), indent=0).encode())
 
     def _remove_abandoned(self) -> None:
-        """Delete what killed processes left of this array; a living writer touches its file all the time."""
+        """Delete what killed processes left; under names of earlier versions, a living writer touches its file all the
+        time."""
+        remove_dead(self.array.parent)
         for path in self.array.parent.glob(f"{glob.escape(self.array.name)}.*.tmp"):
             if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
                 path.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises UserError if the folder can't be written to or the disk is full; `path` is then as it was.
     """
-    temporary = _temporary(path)
+    temporary = temporary_of(path)
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -62,7 +62,7 @@ def remove_dead(folder: Path, alone: bool = False) -> int:
     return total
 
 
-def _temporary(path: Path) -> Path:
+def temporary_of(path: Path) -> Path:
     """Where the coming content of `path` is written: beside it, named by this process and machine."""
     name = os.fsdecode(os.fsencode(path.name)[:200])  # file systems allow 255 bytes
     return path.with_name(f".{name}.{os.getpid()}-{_host()}.tmp")

@@ -19,10 +19,11 @@ from gan_experiments.data.base import Dataset, Split
 from gan_experiments.data.caches import place_for
 from gan_experiments.errors import UserError
 from gan_experiments.locations import located
-from gan_experiments.logging.atomic import write_atomic
+from gan_experiments.logging.atomic import remove_dead, write_atomic
 from gan_experiments.metrics.classifier import SIDE, Classifier, accuracy, shrink, train_classifier
 from gan_experiments.metrics.extractors import Extractor, ExtractorSource, Features, image_shape
 from gan_experiments.metrics.order import content_order
+from gan_experiments.metrics.weights_file import hash_state
 
 CODE_VERSION = 2
 """Raised whenever the classifier or its training changes, so that cached weights of older code aren't used."""
@@ -93,7 +94,9 @@ class ClassifierSource(ExtractorSource):
         images, labels = gather(dataset.train)
         net = train_classifier(images, labels, len(dataset.spec.classes), steps=self.steps, seed=self.seed)
         card = {"held_out_accuracy": accuracy(net, *gather(dataset.held_out)), "data": dataset.name}
+        card["sha256"] = hash_state(dict(sorted(net.state_dict().items())))
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_dead(path.parent)
         write_atomic(path, save(net.state_dict(), metadata={"card": json.dumps(card)}))
 
 
@@ -142,7 +145,11 @@ def load_cached(path: Path, dataset: Dataset) -> ClassifierExtractor | None:
     try:
         with safe_open(path, framework="pt") as file:
             card = json.loads(file.metadata()["card"])
-        return restore(path.read_bytes(), dataset, card["held_out_accuracy"])
+        content = path.read_bytes()
+        found = hash_state(dict(sorted(load(content).items())))
+        if card.get("sha256", found) != found:  # files of earlier versions have none
+            raise ValueError("its weights don't match their SHA-256")
+        return restore(content, dataset, card["held_out_accuracy"])
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         log.warning("%s is broken (%s) and is made anew", path, str(error).splitlines()[0])
         return None

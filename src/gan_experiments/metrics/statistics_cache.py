@@ -17,9 +17,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gan_experiments.errors import UserError
-from gan_experiments.logging.atomic import write_atomic
+from gan_experiments.logging.atomic import remove_dead, write_atomic
 from gan_experiments.metrics.base import Accumulator, AnyMetric, QualityMetric, Rows
 from gan_experiments.metrics.extractors import Extractor
+from gan_experiments.metrics.weights_file import hash_state
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,15 @@ class StatisticsCache:
             if not path.exists():
                 return None
             with safe_open(path, framework="pt") as file:
-                found = (file.metadata() or {}).get("facts")
-                if found != canonical(facts):
+                metadata = file.metadata() or {}
+                if metadata.get("facts") != canonical(facts):
                     log.warning("%s holds other facts than its name says and is made anew", path)
                     return None
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            if metadata.get("sha256") != hash_state(dict(sorted(tensors.items()))):
+                log.warning("%s: damaged (its content doesn't match its SHA-256), and is made anew", path)
+                return None
+            return tensors
         except (SafetensorError, OSError, RuntimeError) as error:
             log.warning("%s is broken (%s) and is made anew", path, str(error).splitlines()[0])
             return None
@@ -60,7 +65,9 @@ class StatisticsCache:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path(facts), save(plain, metadata={"facts": canonical(facts)}))
+            remove_dead(self.folder)
+            metadata = {"facts": canonical(facts), "sha256": hash_state(dict(sorted(plain.items())))}
+            write_atomic(self.path(facts), save(plain, metadata=metadata))
         except (OSError, UserError) as error:
             cause = error.__cause__ if isinstance(error, UserError) else error
             reason = cause.strerror if isinstance(cause, OSError) else error
