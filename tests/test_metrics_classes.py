@@ -279,7 +279,7 @@ def test_ddof_reaches_both_ways(ddof: int) -> None:
 def test_mixed_up_classes_have_a_large_distance_though_all_samples_together_have_a_small_one(seen: Sides) -> None:
     real, held_out = seen
     assert held_out.labels is not None
-    mixed = replace(held_out, labels=held_out.labels.roll(1))
+    mixed = held_out._replace(labels=held_out.labels.roll(1))
     right, wrong = (score(PerClass(), side, real, held_out) for side in (held_out, mixed))
     assert fid(real.features, mixed.features) < 6
     assert right["per_class_fid"].value == right["per_class_fid"].real < 20 < 300 < wrong["per_class_fid"].value
@@ -293,7 +293,7 @@ def test_mixed_up_classes_have_a_large_distance_though_all_samples_together_have
 
 def test_without_classes_asked_for_the_classifier_names_them(seen: Sides) -> None:
     real, held_out = seen
-    result = score(PerClass(), replace(held_out, labels=None), real, held_out)
+    result = score(PerClass(), held_out._replace(labels=None), real, held_out)
     assert result["per_class_fid"].details["labels"] == "predicted"
     assert real.logits is not None and held_out.logits is not None
     x, y = (side.features[side.logits.argmax(1) == 6] for side in (real, held_out))  # type: ignore[union-attr]
@@ -410,7 +410,7 @@ def test_what_classifiers_learn_from_real_and_from_wrong_samples(
     random = torch.Generator().manual_seed(0)
     metric.forget_generated()
     metric.percents = ()
-    wrong = score(metric, replace(generated, labels=generated.labels[torch.randperm(100, generator=random)]))
+    wrong = score(metric, generated._replace(labels=generated.labels[torch.randperm(100, generator=random)]))
     assert wrong["cas"].value == pytest.approx(0.1, abs=0.12) and wrong["gan_test"].value == pytest.approx(
         0.1, abs=0.12
     )

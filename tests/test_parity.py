@@ -18,6 +18,7 @@ from gan_experiments.metrics.frechet import FrechetDistance, frechet_distance
 from gan_experiments.metrics.inception import InceptionSource
 from gan_experiments.metrics.inception_score import InceptionScore
 from gan_experiments.metrics.kernel import KernelDistance
+from gan_experiments.metrics.order import settled
 from inception_weights import write_random_weights
 
 N, D, CLASSES = 240, 24, 10
@@ -99,10 +100,10 @@ class TestTorchFidelity:
 
     @pytest.mark.parametrize("splits", [1, 7, 10])
     def test_inception_score(self, splits: int) -> None:
-        """Without their shuffling, which makes splits alike in images that come sorted; 7 doesn't divide 240."""
+        """In our order instead of theirs; 7 doesn't divide 240."""
         from torch_fidelity.metric_isc import isc_features_to_metric
 
-        expected = isc_features_to_metric(LOGITS, splits=splits, shuffle=False)
+        expected = isc_features_to_metric(LOGITS[settled(LOGITS)], splits=splits, shuffle=False)
         reading = read(InceptionScore(splits))
         assert reading.value == pytest.approx(expected["inception_score_mean"], rel=1e-6)
 
@@ -147,7 +148,7 @@ class TestTorchmetrics:
         """Their standard deviation over splits divides by splits - 1, that of papers and of ours by splits."""
         theirs = pytest.importorskip("torchmetrics.image.inception", reason="torchmetrics has no Inception Score")
         metric = theirs.InceptionScore(feature=nn.Identity(), splits=10)
-        metric.update(LOGITS)
+        metric.update(LOGITS[settled(LOGITS)])
         reading = read(InceptionScore(10))
         monkeypatch.setattr(torch, "randperm", torch.arange)  # they shuffle by the global generator
         mean, spread = metric.compute()
