@@ -28,7 +28,8 @@ Prepare = Callable[[Path], object]
 
 def of_folder(says: list[str], prepare: Prepare | None = None, *options: str, path: str = "photos") -> Bad:
     """Training on the folder `photos`."""
-    return Bad([*BASE, "dataset=folder", f"dataset.path={path}", "dataset.size=8", *options], says, prepare, tiny=False)
+    size = [] if any(option.startswith("dataset.size=") for option in options) else ["dataset.size=8"]
+    return Bad([*BASE, "dataset=folder", f"dataset.path={path}", *size, *options], says, prepare, tiny=False)
 
 
 def photos(*names: str) -> Prepare:
@@ -127,7 +128,8 @@ IMAGES = noise(6, 8, 8, 3)
 BAD = {
     # The folder
     "missing folder": of_folder(["photos: no such folder", "dataset.path"]),
-    "empty path": of_folder(["dataset.path is empty"], None, path=""),
+    "empty path": of_folder(["dataset.path=: is empty"], None, path=""),
+    "empty path in quotes": of_folder(["dataset.path is empty"], None, path="''"),
     "no path": Bad([*BASE, "dataset=folder"], ["dataset.path"], tiny=False),
     "empty folder": of_folder(["photos: no images"], lambda home: (home / "photos").mkdir()),
     "a file": of_folder(["photos: is a file, not a folder", "dataset.path"], lambda h: (h / "photos").write_text("")),
@@ -150,17 +152,17 @@ BAD = {
     "a part beside its classes": of_folder(["val/", "dataset.held_out_folder=val"], photos(*each("a", "b", "val/a"))),
     "flat held-out part": of_folder(["no image held out lies in a class"], photos(*each("train/a", "train/b", "val"))),
     # Its options
-    "size 0": option("dataset.size=0", "dataset.size is 0", "1 to 16,384"),
-    "size -8": option("dataset.size=-8", "dataset.size is -8"),
+    "size 0": option("dataset.size=0", "dataset.size=0: must be 1 or more"),
+    "size -8": option("dataset.size=-8", "dataset.size=-8: must be 1 or more"),
     "huge size": option("dataset.size=1000000", "dataset.size is 1000000"),
     "size in words": option("dataset.size=large", "dataset.size=large", "number"),
     "half a pixel": option("dataset.size=8.5", "dataset.size=8.5", "whole number"),
     "two channels": option("dataset.channels=2", "dataset.channels is 2; expected 1 (grey) or 3 (colour)"),
-    "no channels": option("dataset.channels=0", "dataset.channels is 0"),
+    "no channels": option("dataset.channels=0", "dataset.channels=0: must be 1 or more"),
     "nothing held out": option("dataset.held_out=0", "dataset.held_out is 0", "a share between 0 and 1"),
     "all held out": option("dataset.held_out=1", "dataset.held_out is 1"),
-    "more held out than there is": option("dataset.held_out=100", "dataset.held_out is 100"),
-    "negative share held out": option("dataset.held_out=-0.1", "dataset.held_out is -0.1"),
+    "more held out than there is": option("dataset.held_out=100", "dataset.held_out=100: must be from 0 to 1"),
+    "negative share held out": option("dataset.held_out=-0.1", "dataset.held_out=-0.1: must be from 0 to 1"),
     "share 0": option("dataset.share=0", "dataset.share is 0"),
     "share 2": option("dataset.share=2", "dataset.share is 2"),
     "share nan": option("dataset.share=nan", "dataset.share=nan"),
@@ -203,14 +205,16 @@ BAD = {
         lambda h: (h / "data").write_text(""),
         tiny=False,
     ),
-    "no points": Bad(["dataset.train_points=0"], ["train_points", "at least 1, got 0"]),
-    "negative points": Bad(["dataset.held_out_points=-3"], ["at least 1, got -3"]),
+    "no points": Bad(["dataset.train_points=0"], ["dataset.train_points=0: must be 1 or more"]),
+    "negative points": Bad(["dataset.held_out_points=-3"], ["dataset.held_out_points=-3: must be 1 or more"]),
     "Gaussian of no width": Bad(
         [*BASE, "dataset=gaussian", "dataset.std=0"], ["dataset gaussian: std=0", "must be positive"], tiny=False
     ),
     "mirrored points": Bad(["+dataset.flip=true"], ["flip"]),
     "stacked colours": Bad(
-        [*BASE, "dataset=stacked_fashion10k", "dataset.train_images=0"], ["train_images=0", "at least 1"], tiny=False
+        [*BASE, "dataset=stacked_fashion10k", "dataset.train_images=0"],
+        ["dataset.train_images=0: must be 1 or more"],
+        tiny=False,
     ),
     # Arrays
     "no array": of_array(["x.npz: no such file"], lambda h: None),

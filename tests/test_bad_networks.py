@@ -20,7 +20,7 @@ def bad(model: str, *lines: str, says: list[str]) -> Bad:
 
 BAD = {
     "unknown way to double": bad("resnet", f"{G}.upsampling=cubic", says=["upsampling='cubic'", "nearest, bilinear"]),
-    "no way to double": bad("biggan_deep", f"{G}.upsampling=2", says=["upsampling=2", "nearest, bilinear"]),
+    "no way to double": bad("biggan_deep", f"{G}.upsampling=2", says=["upsampling='2'", "nearest, bilinear"]),
     "variances that may be 0": bad("resnet", f"{G}.norm_eps=0", says=["norm_eps=0", "positive"]),
     "variances less a number": bad("biggan", f"{G}.norm_eps=-1e-5", says=["norm_eps=-1e-05", "positive"]),
     "unknown initial weights": bad("biggan", f"{D}.init=ortho", says=["init='ortho'", "orthogonal"]),
@@ -42,7 +42,7 @@ BAD = {
     "no blocks in a level": bad("biggan_deep", f"{D}.depth=0", says=["depth=0"]),
     "attention between levels": bad("sagan", f"{G}.attention_resolution=12", says=["attention_resolution=12", "4, 8"]),
     "a list for another side": bad("r3gan", f"{G}.width=[96,96]", says=["width=[96, 96]", "4, 8, 16, 32"]),
-    "a stage without width": bad("r3gan", f"{D}.width=[96,96,0,96]", says=["width=[96, 96, 0, 96]", "1 or more"]),
+    "a stage without width": bad("r3gan", f"{D}.width=[96,96,0,96]", says=["model.discriminator.width.2=0: must be 1 or more"]),
     "groups that don't divide": bad("r3gan", f"{G}.width=96", f"{G}.groups=7", says=["groups=7", "width * expansion"]),
     "groups of a stage": bad("r3gan", f"{G}.width=16", f"{G}.groups=[4,4,4,5]", says=["groups=5", "width * expansion"]),
     "no blocks of a stage": bad("r3gan", f"{G}.width=16", f"{G}.groups=4", f"{G}.blocks=[1,1,0,1]",

@@ -23,8 +23,10 @@ def composing(error: BaseException) -> bool:
     """Whether the error came up while the configuration was composed, from the command line or a YAML file."""
     if type(error).__module__.split(".")[0] in LIBRARIES:
         return True
-    odd = RecursionError, UnicodeDecodeError, ValueError
-    return isinstance(error, odd) and any("hydra" in Path(file).parts for file in list(files_of(error))[-8:])
+    last = [{*LIBRARIES} & {*Path(file).parts} for file in list(files_of(error))[-8:]]
+    if isinstance(error, ValueError) and not isinstance(error, UnicodeDecodeError):
+        return bool(last and last[-1])
+    return isinstance(error, RecursionError | UnicodeDecodeError) and any(last)
 
 
 def files_of(error: BaseException) -> Iterator[str]:
