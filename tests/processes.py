@@ -81,7 +81,8 @@ class Done:
 
 def gan_train(*arguments: str, cwd: Path, prelude: str = "") -> Command:
     """The command gan-train, on one thread."""
-    return Command(["gan-train", *arguments, "runtime.threads=1"], cwd, prelude)
+    threads = [] if any(line.startswith("runtime.threads=") for line in arguments) else ["runtime.threads=1"]
+    return Command(["gan-train", *arguments, *threads], cwd, prelude)
 
 
 def script(name: str, *arguments: str | Path, cwd: Path) -> Command:

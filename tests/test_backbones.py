@@ -385,7 +385,7 @@ class TestModule:
             ModuleSource(None).build(data())
         with pytest.raises(UserError, match="datetime.date gave a date, expected a nn.Module"):
             ModuleSource({"_target_": "datetime.date", "year": 1, "month": 1, "day": 1}).build(data())
-        with pytest.raises(UserError, match="extractor.module.module: .*Nope"):
+        with pytest.raises(UserError, match="extractor.module.module.*Nope"):
             ModuleSource({"_target_": f"{__name__}.Nope"}).build(data())
         with pytest.raises(UserError, match=r"returned a tensor of shape \(3072,\); expected features \(n, d\)"):
             ModuleSource(Strange()).build(data())

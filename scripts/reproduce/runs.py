@@ -36,7 +36,8 @@ def train(directory: Path, overrides: Sequence[str]) -> Outcome:
     """
     before = read_status(directory / "status.json")
     start = time.perf_counter()
-    code = relay([*TRAIN, *overrides, f"run.dir={directory}"])
+    last = {override.partition("=")[0]: override for override in overrides}  # those of the command line come last
+    code = relay([*TRAIN, *last.values(), f"run.dir={directory}"])
     seconds = time.perf_counter() - start
     status = read_status(directory / "status.json")
     if code == 0 and status is not None and status.state is State.COMPLETED:
