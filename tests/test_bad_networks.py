@@ -42,7 +42,7 @@ BAD = {
     "no blocks in a level": bad("biggan_deep", f"{D}.depth=0", says=["depth=0"]),
     "attention between levels": bad("sagan", f"{G}.attention_resolution=12", says=["attention_resolution=12", "4, 8"]),
     "a list for another side": bad("r3gan", f"{G}.width=[96,96]", says=["width=[96, 96]", "4, 8, 16, 32"]),
-    "a stage without width": bad("r3gan", f"{D}.width=[96,96,0,96]", says=["model.discriminator.width.2=0: must be 1 or more"]),
+    "a stage without width": bad("r3gan", f"{D}.width=[96,96,0,96]", says=[f"{D}.width.2=0: must be 1 or more"]),
     "groups that don't divide": bad("r3gan", f"{G}.width=96", f"{G}.groups=7", says=["groups=7", "width * expansion"]),
     "groups of a stage": bad("r3gan", f"{G}.width=16", f"{G}.groups=[4,4,4,5]", says=["groups=5", "width * expansion"]),
     "no blocks of a stage": bad("r3gan", f"{G}.width=16", f"{G}.groups=4", f"{G}.blocks=[1,1,0,1]",

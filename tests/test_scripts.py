@@ -200,7 +200,7 @@ def test_broken_runs_of_a_sweep_do_not_keep_the_others_from_being_scored(finishe
     assert done.code == 1 and "| ../sweep/whole |" in done.out and "truncated" not in done.out
     assert done.lines[0] == "evaluate.py: ../sweep/stopped: not scored: stopped: SIGTERM"
     assert done.lines[1].startswith(
-        "evaluate.py: ../sweep/truncated: not scored: ../sweep/truncated/generator.pt: trunc"
+        "evaluate.py: ../sweep/truncated: not scored: ../sweep/truncated/generator.pt: damaged"
     )
     assert [(Path(row["target"]).name, row["error"] is None) for row in rows] == [
         ("stopped", False), ("truncated", False), ("whole", True),
