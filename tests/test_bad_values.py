@@ -70,6 +70,8 @@ LINES = {
 }
 BAD = {line: Bad([line], [line.lstrip("+").partition("=")[0], said]) for line, said in LINES.items()}
 BAD |= {
+    "latents no machine holds": Bad(["model.generator.latent_dim=1000000000000"], ["not enough memory", "latent_dim"]),
+    "layers no machine holds": Bad(["model.discriminator.hidden=[10000000000000]"], ["not enough memory"]),
     "unknown activation": Bad(["model.generator.activation=3"], ["model: unknown activation '3'; there are relu"]),
     "list for an activation": Bad(["model.generator.activation=[relu]"], ["model: unknown activation '[relu]'"]),
     "list for a latent": Bad(["model.latent=[normal]"], ["model: latent=[normal]: use normal or uniform"]),

@@ -21,7 +21,7 @@ from gan_experiments.composition import check_composition
 from gan_experiments.config import check_nodes, conf_dir, for_hydra, known_keys, plain, register
 from gan_experiments.console import INTERRUPTED, UNREAD, complain, escape_what_cannot_be_shown, hush, unread
 from gan_experiments.errors import UserError
-from gan_experiments.faults import own_classes, own_fault
+from gan_experiments.faults import out_of_memory, own_classes, own_fault
 from gan_experiments.invocation import continuing
 from gan_experiments.overrides import split
 from gan_experiments.places import mark_failed, unwritable
@@ -54,13 +54,16 @@ class Failure:
             )
         if isinstance(error, UserError):
             return one_line(error)
+        if (lacking := out_of_memory(error)) is not None:
+            return one_line(lacking)
         classes = [] if self.config is None else own_classes(OmegaConf.to_container(self.config))
         beside = f"; it came up with your own {', '.join(dict.fromkeys(classes))}" if classes else ""
         return str(own_fault(error) or f"{type(error).__name__}: {one_line(error)}{beside}")
 
     def ours(self, error: Exception) -> bool:
         """Whether the error is neither the user's nor due to their code, so far as that can be told."""
-        mistaken = isinstance(error, UserError) or composing(error) or own_fault(error) is not None
+        told = own_fault(error) or out_of_memory(error)
+        mistaken = isinstance(error, UserError) or composing(error) or told is not None
         return not mistaken and not (self.config is not None and own_classes(OmegaConf.to_container(self.config)))
 
 

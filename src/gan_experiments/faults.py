@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import sysconfig
 import traceback
@@ -26,6 +27,19 @@ def own_fault(error: BaseException, where: str = "") -> UserError | None:
         if place:
             text = (cause.msg if isinstance(cause, SyntaxError) else " ".join(str(cause).split())) or "no message"
             return UserError(f"{where}{': ' if where else ''}{place}: {type(cause).__name__}: {text}")
+    return None
+
+
+def out_of_memory(error: BaseException) -> UserError | None:
+    """What a user is told of memory that the machine doesn't have; None for another error."""
+    for cause in chain(error):
+        said = str(cause)
+        if isinstance(cause, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
+            asked = re.search(r"tried to allocate ([\d.]+ ?\w+)", said, re.IGNORECASE)
+            return UserError(
+                f"not enough memory{f' for {asked[1]} at once' if asked else ''}: smaller networks (widths, latent_dim: "
+                "--cfg job shows them), schedule.batch_size, samples.count or evaluation.batch_size need less"
+            )
     return None
 
 
