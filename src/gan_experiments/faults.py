@@ -37,8 +37,8 @@ def out_of_memory(error: BaseException) -> UserError | None:
         if isinstance(cause, MemoryError) or "out of memory" in said or "can't allocate memory" in said:
             asked = re.search(r"tried to allocate ([\d.]+ ?\w+)", said, re.IGNORECASE)
             return UserError(
-                f"not enough memory{f' for {asked[1]} at once' if asked else ''}: smaller networks (widths, latent_dim: "
-                "--cfg job shows them), schedule.batch_size, samples.count or evaluation.batch_size need less"
+                f"not enough memory{f' for {asked[1]} at once' if asked else ''}: smaller networks (latent_dim, widths "
+                "in --cfg job), schedule.batch_size, samples.count or evaluation.batch_size need less"
             )
     return None
 
