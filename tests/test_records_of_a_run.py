@@ -33,7 +33,7 @@ from gan_experiments.logging.sealed import damage
 from gan_experiments.logging.status import State, Status, read_status
 from gan_experiments.metrics.evaluator import Evaluator
 from gan_experiments.rundir import RunDirectory
-from gan_experiments.signals import Interrupted
+from gan_experiments.signals import Interrupted, stopping_on_signals
 from gan_experiments.trainer import Trainer
 from run_damage import flip, keys, newest
 from tiny import TINY
@@ -274,6 +274,22 @@ def test_looking_whether_a_run_goes_on_does_not_stop_one_from_starting(tmp_path:
     reader.close()
     waiting.communicate(timeout=60)
     assert waiting.returncode == 0
+
+
+def test_what_a_shell_lets_its_background_commands_ignore_stops_nothing() -> None:
+    class Running:
+        stop_requested = False
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stopping_on_signals(Running()) as caught:  # type: ignore[arg-type]
+            os.kill(os.getpid(), signal.SIGINT)
+            assert caught.number is None
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert caught.number == signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # where it came from

@@ -36,15 +36,16 @@ def stopping_on_signals(trainer: Trainer) -> Iterator[Caught]:
     """While this lasts, the first of these signals asks the trainer to stop; a second one takes its usual way.
 
     SIGPIPE counts where nobody reads stdout or stderr any more (`gan-train 2>&1 | head`), not for other pipes; SIGHUP,
-    of a terminal that is closed, unless it is ignored (nohup).
+    of a terminal that is closed, unless it is ignored (nohup); SIGINT unless a shell has its commands with & ignore it.
     """
     caught = Caught()
     if threading.current_thread() is not threading.main_thread():
         yield caught  # Python delivers signals to the main thread only
         return
     before = {number: signal.getsignal(number) for number in STOPPING}
-    if before[signal.SIGHUP] is signal.SIG_IGN:
-        del before[signal.SIGHUP]
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if before[number] is signal.SIG_IGN:
+            del before[number]
 
     def handle(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGPIPE and not unread():
