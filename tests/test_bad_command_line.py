@@ -75,6 +75,18 @@ BAD = {
     "brace": Bad(["run.seed={a"], ["run.seed={a: can't be read"]),
     "interpolation": Bad(["run.data=${nope}"], ["run.data: ${nope} names no key"]),
     "variable": Bad(["run.data=${oc.env:NO_SUCH}"], ["the environment variable NO_SUCH is not set"]),
+    "value split at spaces": alone(
+        "schedule.ema.half_life={_target_:", "gan_experiments.curves.Linear,", "start:", "-5}", says=["in quotes"]
+    ),
+    "options without brackets": Bad(["metric=fid", "kid"], ["kid: is not key=value; write metric=[fid,kid]"]),
+    "losses one after the other": Bad(["loss=hinge", "wasserstein"], ["-m loss=hinge,wasserstein"]),
+    "key of the root added": Bad(["+foo=3"], ["foo: there is no group or section foo"]),
+    "null for no experiment": Bad(["experiment=null"], ["experiment=null", "leave it out"]),
+    "empty number": Bad(["log.every="], ["log.every=: is empty; must be a whole number"]),
+    "empty text": Bad(["logger=wandb", "logger.name="], ["logger.name=: is empty"]),
+    "no folder of data": Bad(["run.data="], ["run.data=: is empty; give a folder"]),
+    "a sweep with a misspelt option": alone("-m", "loss=hinge,hing", says=["loss=hing: no such option"]),
+    "a sweep over lists of losses": alone("-m", "loss=[hinge,wasserstein],hinge", says=["one loss is meant"]),
     "no folder of configurations": alone("--config-dir", "nope", "loss=hinge", says=["--config-dir nope: there is no"]),
     "file for a folder": Bad(
         ["--config-dir", "file"], ["--config-dir file: is a file"], lambda cwd: (cwd / "file").touch(), tiny=False

@@ -129,7 +129,7 @@ BAD = {
     # The folder
     "missing folder": of_folder(["photos: no such folder", "dataset.path"]),
     "empty path": of_folder(["dataset.path=: is empty"], None, path=""),
-    "empty path in quotes": of_folder(["dataset.path is empty"], None, path="''"),
+    "empty path in quotes": of_folder(["dataset.path=''", "is empty"], None, path="''"),
     "no path": Bad([*BASE, "dataset=folder"], ["dataset.path"], tiny=False),
     "empty folder": of_folder(["photos: no images"], lambda home: (home / "photos").mkdir()),
     "a file": of_folder(["photos: is a file, not a folder", "dataset.path"], lambda h: (h / "photos").write_text("")),

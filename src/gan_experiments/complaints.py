@@ -12,7 +12,7 @@ import yaml
 
 from gan_experiments.composition import group_names, options
 from gan_experiments.errors import UserError
-from gan_experiments.overrides import Override
+from gan_experiments.quoting import Override
 from gan_experiments.schema import schema_kind, section_keys
 from gan_experiments.values import listed, near
 

@@ -20,7 +20,8 @@ from gan_experiments.composition import SEVERAL, group_names, leaves, options
 from gan_experiments.errors import UserError
 from gan_experiments.faults import no_target, own_fault
 from gan_experiments.kinds import ANYTHING, Kind
-from gan_experiments.overrides import Groups, Override, as_typed, check, check_form, pieces, quote, rewritten, unquoted
+from gan_experiments.overrides import check, check_form
+from gan_experiments.quoting import Groups, Override, as_typed, pieces, quote, rewritten, unquoted
 from gan_experiments.ranges import within_range
 from gan_experiments.schema import COMPONENTS, SECTIONS, Config, schema_kind, section_keys
 from gan_experiments.signatures import signature_of
@@ -70,7 +71,7 @@ def for_hydra(overrides: list[str], folders: list[Path], sweep: bool) -> list[st
     groups = Groups({group: options(folders, group) for group in group_names(folders)}, SEVERAL)
     check(overrides, groups, sweep)
     for override in map(Override.parse, overrides):
-        refuse_no_key(override.key)
+        refuse_no_key(override.key, sorted({*section_keys(""), *groups.options, "hydra"}))
 
     @functools.cache
     def base() -> DictConfig | None:
@@ -83,9 +84,12 @@ def for_hydra(overrides: list[str], folders: list[Path], sweep: bool) -> list[st
     return rewritten(overrides, groups, lambda key: kind_at(key, base), sweep)
 
 
-def refuse_no_key(key: str) -> None:
-    """UserError for a key that the sections of the root lack, which Hydra would add where `+` is before it."""
+def refuse_no_key(key: str, roots: list[str]) -> None:
+    """UserError for a key that the root or its sections lack, which Hydra would add where `+` is before it."""
     above, _, name = key.rpartition(".")
+    first = re.split(r"[./]", key)[0]
+    if first not in roots:
+        raise UserError(f"{key}: there is no group or section {first}{near(first, roots)}")
     known = section_keys(above) if key.partition(".")[0] in SECTIONS else []
     if known and name not in known:
         raise UserError(f"{key}: no such key{near(name, known, above)}")
@@ -225,6 +229,7 @@ def _explain(error: BaseException, where: str, target: str) -> UserError:
     place = re.search(r"full_key: (\S+)", str(error))
     there = f"{where}{' (' + place[1] + ')' if place and place[1] != where else ''}"
     if re.match(r"Error (locating|loading|getting) |Expected a callable", str(error)):
+        there = place[1] if place else where
         named = re.search(r"target '([^']+)'", str(error))
         return no_target(there, named[1] if named else target, error)
     text = re.sub(r"\s+", " ", str(cause if cause is not error else error)).partition(" full_key:")[0].strip()

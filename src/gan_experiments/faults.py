@@ -61,7 +61,8 @@ def no_target(where: str, target: str, error: BaseException) -> UserError:
     if name in (*source.aliases, *source.imports):
         return UserError(f"{key}: {name} of {place} is no class or function, or can't be imported")
     known = [*source.definitions, *source.aliases, *(source.imports if source.path.name == "__init__.py" else ())]
-    return UserError(f"{key}: {place} defines no {name}{near(name, known)}")
+    alike = [each for each in known if each[:1].isupper() == name[:1].isupper()]
+    return UserError(f"{key}: {place} defines no {name}{near(name, alike)}")
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

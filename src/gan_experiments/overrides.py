@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from gan_experiments.errors import UserError
-from gan_experiments.kinds import Kind
+from gan_experiments.quoting import SWEEPS, Groups, Override, alternatives, pieces, unquoted
+from gan_experiments.schema import schema_kind
 from gan_experiments.values import listed as in_a_row
 from gan_experiments.values import near
 
@@ -17,39 +17,9 @@ VALUED = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-na
 FLAGS = ("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m",
          "--shell-completion", "-sc")  # fmt: skip
 NULLS = ("experiment", "optimizer")
-"""Groups that null leaves without an option."""
-SWEEPS = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)\Z", re.DOTALL)
-PLAIN = re.compile(r"(?!(?:null|none|true|false|nan|inf)\Z)(?:\.{0,2}/|[A-Za-z_])[A-Za-z0-9_\-/.]*\Z", re.IGNORECASE)
-QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'\Z|"(?:[^"\\]|\\.)*"\Z""", re.DOTALL)
+"""Groups that have no option without being chosen from."""
+FOLDERS = ("run.dir", "run.data", "dataset.path")
 DASHES, QUOTES = "‐‑‒–—―−", "“”„‟‘’‚‛«»"  # noqa: RUF001
-
-
-@dataclass(frozen=True)
-class Override:
-    """One argument: a prefix such as `+`, the key and the value as typed; None without `=`."""
-
-    prefix: str
-    key: str
-    value: str | None
-
-    @classmethod
-    def parse(cls, argument: str) -> Override:
-        """The parts of an argument."""
-        key, equals, value = argument.partition("=")
-        name = key.lstrip("+~")
-        return cls(key[: len(key) - len(name)], name, value if equals else None)
-
-    def __str__(self) -> str:
-        """As it was typed."""
-        return f"{self.prefix}{self.key}" + ("" if self.value is None else f"={self.value}")
-
-
-@dataclass(frozen=True)
-class Groups:
-    """The groups that there are, with their options, and those of which a list may be chosen."""
-
-    options: dict[str, list[str]]
-    several: Sequence[str]
 
 
 def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -69,6 +39,7 @@ def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             known = [word]
         else:
             refuse_dashes(word, rest)
+            refuse_pieces(word, rest)
             overrides.append(word)
             if late:
                 moved = shlex.join([*options, *overrides, *rest])
@@ -98,8 +69,25 @@ def refuse_dashes(word: str, rest: Sequence[str]) -> None:
     raise UserError(f"{word}: no such option of gan-train (try gan-train --help){hint}")
 
 
+def refuse_pieces(word: str, rest: Sequence[str]) -> None:
+    """UserError for a value in brackets that a shell has split at its spaces."""
+    joined = word
+    for following in rest if "=" in word else ():
+        if open_brackets(joined) <= 0:
+            return
+        joined += f" {following}"
+        if open_brackets(joined) == 0:
+            raise UserError(f"{word}: a shell splits values at spaces; write it in quotes: {shlex.quote(joined)}")
+
+
+def open_brackets(text: str) -> int:
+    """How many brackets of a text aren't closed."""
+    return sum((letter in "([{") - (letter in ")]}") for letter in text)
+
+
 def check(overrides: Sequence[str], groups: Groups, sweep: bool) -> None:
     """UserError for arguments that aren't key=value, keys given twice, and several options where one is meant."""
+    refuse_options_alone(overrides, groups)
     check_form(overrides)
     seen: dict[str, Override] = {}
     for override in map(Override.parse, overrides):
@@ -115,6 +103,16 @@ def check(overrides: Sequence[str], groups: Groups, sweep: bool) -> None:
             check_choice(override, groups, sweep)
         elif override.value is not None:
             check_single(override, sweep)
+
+
+def refuse_options_alone(overrides: Sequence[str], groups: Groups) -> None:
+    """UserError for the options of a group given one after the other, without brackets."""
+    for place, word in enumerate(overrides[1:]):
+        before = Override.parse(overrides[place])
+        if before.value and "=" not in word and word in groups.options.get(before.key, ()):
+            listed = f"{before.key}=[{before.value.strip('[]')},{word}]"
+            cure = listed if before.key in groups.several else f"{before.key}={word}, or -m {before}," + word
+            raise UserError(f"{word}: is not key=value; write {cure}")
 
 
 def check_form(overrides: Sequence[str]) -> None:
@@ -139,9 +137,10 @@ def check_form(overrides: Sequence[str]) -> None:
             raise UserError(f"{word}: has = twice; write {key}={value.lstrip('=')}")
         if value and (value[0] in QUOTES or value[-1] in QUOTES[:2] + QUOTES[4:6]):
             raise UserError(f"{word}: has typographic quotes; write {key}={value.strip(QUOTES)}")
-        if value == "" or (key == "run.dir" and value is not None and not value.strip("'\" ")):
-            cure = "it names a folder" if key == "run.dir" else f"or {key}=\"''\" for an empty text"
-            raise UserError(f"{word}: is empty; give a value, {cure}")
+        if value == "" or (key in FOLDERS and value is not None and not value.strip("'\" ")):
+            kind = schema_kind(key)
+            fitting = f"must be {kind}" if kind is not None and not kind.text else f"for no text write {key}=\"''\""
+            raise UserError(f"{word}: is empty; {'give a folder' if key in FOLDERS else fitting}")
 
 
 def check_choice(override: Override, groups: Groups, sweep: bool) -> None:
@@ -167,8 +166,10 @@ def check_choice(override: Override, groups: Groups, sweep: bool) -> None:
 
 def refuse_unknown(group: str, name: str, there: Sequence[str]) -> None:
     """UserError unless the group has an option of this name."""
-    if not name or name in there or "${" in name or SWEEPS.match(name) or (group in NULLS and name == "null"):
+    if not name or name in there or "${" in name or SWEEPS.match(name):
         return
+    if group in NULLS and name in ("null", "none"):
+        raise UserError(f"{group}={name}: none is chosen anyhow; leave it out")
     if name == "null" and "none" in there:
         raise UserError(f"{group}=null: write {group}=none")
     hint = near(name, there)
@@ -180,116 +181,3 @@ def check_single(override: Override, sweep: bool) -> None:
     """UserError for several values of a key without a sweep."""
     if not sweep:
         alternatives(override, sweep)
-
-
-def alternatives(override: Override, sweep: bool, listed: bool = False, group: bool = False) -> list[str]:
-    """The values that a sweep runs one after the other; UserError for several without one."""
-    value = str(override.value)
-    parts = [value] if QUOTED.match(value) or "${" in value else pieces(value)
-    if len(parts) > 1 and not sweep:
-        cure = f"for a list write {override.key}=[{value}]; " if listed else ""
-        quotes = "" if group else f"""; a comma in a text needs quotes: {override.key}="'{value}'\""""
-        raise UserError(
-            f"{override}: {cure}several values need -m (a sweep): gan-train -m {override.key}={value}{quotes}"
-        )
-    return parts
-
-
-def as_typed(override: Override, kind: Kind, sweep: bool) -> str:
-    """The override for Hydra, with quotes around what it would take for a number or the like where text is expected."""
-    value = override.value
-    if value is None or "${" in value:
-        return str(override)
-    parts = alternatives(override, sweep)
-    head = f"{override.prefix}{override.key}="
-    if kind.text:
-        return head + ",".join(quoted(part, override, kind, sweep) for part in parts)
-    if kind.items is not None and kind.items.text and not kind.scalars:
-        return head + ",".join(quoted_list(part, override, kind.items) for part in parts)
-    if kind.scalars == {int}:
-        return head + ",".join(map(whole, parts))
-    return str(override)
-
-
-def quoted(text: str, override: Override, kind: Kind, sweep: bool = False) -> str:
-    """The text as Hydra takes it for one; UserError for what may be meant otherwise."""
-    bare = text.strip()
-    if QUOTED.match(bare) or (sweep and SWEEPS.match(bare)) or PLAIN.match(text):
-        return text
-    if bare.lower() in ("null", "none"):
-        if kind.none and bare.lower() == "null":
-            return bare
-        meant = f"for none write {override.key}=null, " if kind.none else "it can't be null; "
-        raise UserError(f"""{override}: is text or none? {meant}for the text {override.key}="'{bare}'\"""")
-    if text.startswith("~"):
-        raise UserError(
-            f"{override}: ~ means home to a shell only where a word begins; write {override.key}=$HOME{text[1:]}"
-        )
-    return quote(text)
-
-
-def quoted_list(text: str, override: Override, kind: Kind) -> str:
-    """The items of a list of texts in quotes where they need them."""
-    bare = text.strip()
-    if not (bare.startswith("[") and bare.endswith("]")):
-        return text
-    return "[" + ",".join(quoted(item, override, kind) for item in pieces(bare[1:-1]) if item) + "]"
-
-
-def quote(text: str) -> str:
-    """The text between single quotes, as Hydra's grammar has it."""
-    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
-
-
-def unquoted(text: str) -> str:
-    """The text without quotes around it."""
-    bare = text.strip()
-    return bare[1:-1] if QUOTED.match(bare) else bare
-
-
-def whole(text: str) -> str:
-    """1e6 as 1000000; what is no whole number as it is."""
-    if re.fullmatch(r"[+-]?[\d_]*\.?[\d_]*([eE]\+?\d{1,2})?", text.strip()) and re.search(r"[.eE]", text):
-        try:
-            number = float(text)
-        except ValueError:
-            return text
-        return str(int(number)) if number.is_integer() else text
-    return text
-
-
-def pieces(text: str) -> list[str]:
-    """The parts of a text between commas that are in no brackets or quotes."""
-    parts, depth, inside, escaped = [""], 0, "", False
-    for letter in text:
-        if not escaped and letter in "'\"" and inside in ("", letter):
-            inside = "" if inside else letter
-        elif not inside:
-            depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and not inside and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-        escaped = letter == "\\" and not escaped
-    return [part.strip() for part in parts]
-
-
-def rewritten(overrides: Sequence[str], groups: Groups, kinds: Callable[[str], Kind], sweep: bool) -> list[str]:
-    """All overrides for Hydra, texts as they were typed; `kinds` says what a key takes."""
-    result = []
-    for override in map(Override.parse, overrides):
-        if override.value is None or override.prefix == "~" or PLAIN.match(override.value):
-            result.append(str(override))
-        elif override.key in groups.options:
-            names = [quoted_choice(choice, groups.options[override.key]) for choice in pieces(override.value)]
-            result.append(f"{override.prefix}{override.key}={','.join(names)}")
-        else:
-            result.append(as_typed(override, kinds(override.key), sweep))
-    return result
-
-
-def quoted_choice(choice: str, there: Sequence[str]) -> str:
-    """A choice from a group, in quotes where the option's name looks like a number."""
-    if choice.startswith("[") and choice.endswith("]"):
-        return "[" + ",".join(quoted_choice(name, there) for name in pieces(choice[1:-1])) + "]"
-    return quote(choice) if choice in there and not PLAIN.match(choice) and choice != "none" else choice
