@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -133,9 +134,10 @@ def test_a_run_that_is_refused_at_once_marks_itself_too(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "missing" / "status.json").read_text())["state"] == "failed"
 
 
-def hint_program() -> str:
-    """How hints call this interpreter."""
-    return shlex.quote(invocation.python())
+def hint_program(home: Path) -> str:
+    """How hints of commands begun in `home` call this interpreter."""
+    with contextlib.chdir(home):
+        return shlex.quote(invocation.python())
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -151,7 +153,9 @@ def test_signals_save_and_say_how_to_continue(number: int, code: int, tmp_path: 
     _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
     asked = shlex.join([*lines, "schedule.images=100000000", "run.dir=out"])
-    assert f"; to continue: {hint_program()} -m gan_experiments.cli {asked}\n" in said and "Traceback" not in said
+    assert (
+        f"; to continue: {hint_program(tmp_path)} -m gan_experiments.cli {asked}\n" in said and "Traceback" not in said
+    )
     assert "gan-train: SIG" in said
     status = json.loads((tmp_path / "out" / "status.json").read_text())
     assert status["state"] == "stopped" and signal.Signals(number).name in status["reason"]

@@ -344,7 +344,7 @@ def test_a_sure_discriminator_against_a_saturating_loss(
 
 
 def test_a_discriminator_that_never_learns(composed: Compose, tmp_path: Path) -> None:
-    lines = (*(line for line in SMALL if line != "metric=none"), "metric=[modes]", f"{D_RATE}=0.0")
+    lines = (*(line for line in SMALL if line != "metric=none"), "metric=[modes]", f"{D_RATE}=1e-30")
     assert "dead_discriminator" in diagnosed(composed(*lines), tmp_path / "run")
 
 

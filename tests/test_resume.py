@@ -139,7 +139,8 @@ def test_killed_at_a_random_moment_it_continues_to_the_same_weights(
     lines = [*POINTS, "schedule.images=16000", "checkpoint.every=1600", "samples.every=100000", "evaluation.every=8000"]
     run(composed(*lines), tmp_path / "whole")
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "gan_experiments.cli", *lines, f"run.data={tmp_path / 'data'}",
+    given = {line.partition("=")[0]: line for line in lines}.values()  # each key once, as the command line wants it
+    command = [sys.executable, "-m", "gan_experiments.cli", *given, f"run.data={tmp_path / 'data'}",
                "runtime.threads=1", f"run.dir={killed}"]  # fmt: skip
     kills = 0
     for attempt in range(20):

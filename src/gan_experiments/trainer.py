@@ -90,7 +90,7 @@ class Trainer:
         self.images_per_step = batch_size * counted(game, players).moves
         self.total = steps * self.images_per_step
         self.step_count = 0
-        self.stop_requested = False
+        self.stop_requested = self.stopping = False
         self.seconds_aside = 0.0
         self.meter = Meter(runtime.device, lambda player: lowering(self.players, player))
         game.requires_grad_(False)
@@ -108,7 +108,7 @@ class Trainer:
     @property
     def ending(self) -> bool:
         """Whether no further step follows now: finished, or asked to stop."""
-        return self.finished or self.stop_requested
+        return self.finished or self.stopping
 
     def passed(self, every: int) -> bool:
         """Whether the last step reached a multiple of `every` images."""
@@ -131,6 +131,9 @@ class Trainer:
                 for _ in range(player.moves):
                     self.move(player)
         self.step_count += 1
+        # All observers of a step see the same answer: a request that comes while they look is of the next step, which
+        # the last of them then saves.
+        self.stopping = self.stop_requested
         for observer in self.observers:
             observer.after_step(self)
 
