@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from gan_experiments import checkpoint
 from gan_experiments import runtime as machine
 from gan_experiments.assembly import build_game, build_trainer
 from gan_experiments.config import build, conf_dir
@@ -121,8 +120,8 @@ def test_a_run_continues_bit_for_bit(tmp_path: Path) -> None:
         whole.step()
     for _ in range(2):
         first.step()
-    checkpoint.save(tmp_path / "state.pt", "checkpoint", {"state": first.state_dict()})
-    rest.load_state_dict(checkpoint.load(tmp_path / "state.pt", "checkpoint")["state"])
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    rest.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     for _ in range(2):
         rest.step()
     expected, found = whole.game.state_dict(), rest.game.state_dict()

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch.nn.utils import parametrizations
 
 from gan_experiments.assembly import build_game, build_players, build_terms, build_tricks
-from gan_experiments.config import build, build_number
+from gan_experiments.composition import leave_out
+from gan_experiments.config import build, build_number, conf_dir
 from gan_experiments.curves import as_curve
 from gan_experiments.data.base import Spec
 from gan_experiments.modules import count_parameters
@@ -258,6 +259,7 @@ def test_an_experiment_chooses_conditionings_and_tricks_and_the_command_line_has
 ) -> None:
     def chosen(*overrides: str) -> tuple[list[str], list[str]]:
         config = composed(*overrides)
+        leave_out(config, [Path(conf_dir())], list(overrides))
         assert len(build_tricks(typed(config))) >= len(config.conditioning) - 1  # native only sets values
         return sorted(config.conditioning), sorted(config.trick)
 
