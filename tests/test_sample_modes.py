@@ -153,7 +153,7 @@ def test_scores_say_how_samples_were_made(drawn: Drawn) -> None:
 def test_evaluation_refuses_what_does_not_fit(drawn: Drawn) -> None:
     stored, misfit = drawn.done["evaluate stored"], drawn.done["evaluate misfit"]
     assert stored.err.startswith(
-        "evaluate.py: files: holds images; --raw, --checkpoints and --draws are for runs, and so"
+        "evaluate.py: files: holds images; --raw, --best, --checkpoints and --draws are for runs, and so"
     )
     assert misfit.err.startswith("evaluate.py: psi 0.5: this NoiseGame has no styles")
     assert (stored.code, misfit.code, len(stored.lines), len(misfit.lines)) == (1, 1, 1, 1)
