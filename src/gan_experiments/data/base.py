@@ -160,7 +160,7 @@ class Split:
             found = f"{labels.dtype} of shape {tuple(labels.shape)}"
             raise UserError(f"labels are {found}; expected int64 of shape ({len(self)},), one a sample")
         self.labels = labels.to(self.device) if labels is not None else None
-        self._fingerprint = fingerprint
+        self._fingerprint, self._whole = fingerprint, ""
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -219,25 +219,30 @@ class Split:
         given: dict[str, Any] = {"kind": self.kind, "streams": streams}
         if size > limit:
             given |= {"rows": self.rows, "device": device, "fingerprint": self._fingerprint, "others": self.others}
-            return Split(self.samples, self.labels, **given)
+            left = Split(self.samples, self.labels, **given)
+            left._whole = self._whole
+            return left
         moved = [(column if self.rows is None else column[self.rows]).to(device) for column in columns]
         others = {
             name: Column(stored, column.kind)
             for (name, column), stored in zip(self.others.items(), moved[1:], strict=True)
         }
-        _ = self.fingerprint  # of what is here, before it moves
-        return Split(moved[0], self.labels, others=others, fingerprint=self._fingerprint, **given)
+        made = Split(moved[0], self.labels, others=others, **given)
+        made._whole = self.fingerprint  # of what is here, before it moves
+        return made
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of content, shape, labels and other columns; the same wherever the samples live."""
-        if self._fingerprint is None:
-            self._fingerprint = describe_content(self._digest(self.samples), (len(self), *self.shape), self.labels)
-        further = {name: self._digest(column.stored) for name, column in self.others.items()}
-        further |= {name: split.fingerprint for name, split in self.streams.items()}
-        if not further:
-            return self._fingerprint
-        return hashlib.sha256(f"{self._fingerprint} {sorted(further.items())}".encode()).hexdigest()
+        if not self._whole:
+            own = self._fingerprint
+            if own is None:
+                own = describe_content(self._digest(self.samples), (len(self), *self.shape), self.labels)
+            further = {name: self._digest(column.stored) for name, column in self.others.items()}
+            further |= {name: split.fingerprint for name, split in self.streams.items()}
+            told = f"{own} {sorted(further.items())}".encode()
+            self._whole = hashlib.sha256(told).hexdigest() if further else own
+        return self._whole
 
     def _digest(self, column: Tensor) -> str:
         """SHA-256 (hex) of this split's part of a column."""
