@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
+from omegaconf import DictConfig
 
 from gan_experiments.curves import Linear
 from gan_experiments.errors import UserError
+from gan_experiments.experiment import run
 from gan_experiments.players import TunedOptimizer
 from given import trainer_of
+from tiny import TINY
 
 
 def test_rate_factors_multiply_whatever_curve_the_rate_is() -> None:
@@ -64,3 +71,14 @@ def test_what_cannot_be_is_refused() -> None:
         trainer_of("points", [], "schedule.simultaneous=true", "schedule.discriminator.moves=2")
     with pytest.raises(UserError, match="batch_size=8: trick packing judges packs of 7 samples; .* such as 14"):
         trainer_of("points", ["trick/packing"], "trick.packing.size=7")
+
+
+@pytest.mark.parametrize(("size", "said"), [(200, 0), (201, 1)])
+def test_a_batch_larger_than_the_data_is_said(
+    size: int, said: int, composed: Callable[..., DictConfig], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = {line.partition("=")[0]: line for line in (*TINY, f"schedule.batch_size={size}", "metric=none")}
+    with caplog.at_level(logging.WARNING):
+        run(composed(*given.values()), tmp_path / "run")
+    lines = [entry.getMessage() for entry in caplog.records if "several times" in entry.getMessage()]
+    assert len(lines) == said and all("set schedule.batch_size=200 or less" in line for line in lines)

@@ -131,6 +131,11 @@ def build_trainer(settings: Config, game: Game, dataset: Dataset, runtime: Runti
     ema = Ema(game, build_number(schedule.ema.half_life, "schedule.ema.half_life"), schedule.ema.buffers)
     everybody = [*observers, ema]
     seed, batch = settings.run.seed, schedule.batch_size
+    if batch > len(dataset.train):
+        log.warning(
+            "schedule.batch_size=%s: there are only %s training samples, so that a batch holds some of them several "
+            "times; set schedule.batch_size=%s or less", f"{batch:,}", f"{len(dataset.train):,}", len(dataset.train),
+        )  # fmt: skip
     together = schedule.simultaneous
     return Trainer(game, players, dataset.train, runtime, batch, steps, seed, everybody, dataset.flip, together), ema
 
