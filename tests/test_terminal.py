@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -151,7 +152,9 @@ def test_the_hint_in_a_sweep_is_the_sweeps_command(tmp_path: Path) -> None:
     assert process.returncode == 130 and "Traceback" not in said and "job 0 failed" in said, said
     hint = said.strip().splitlines()[-1].partition("; to continue: ")[2]
     place = first.relative_to(tmp_path)
-    assert shlex.split(hint) == [*shlex.split(shlex.quote(invocation.python())), "-m", "gan_experiments.cli", *several,
+    with contextlib.chdir(tmp_path):  # as the hint was written for
+        python = invocation.python()
+    assert shlex.split(hint) == [python, "-m", "gan_experiments.cli", *several,
                                  f"run.dir={place}"]  # fmt: skip
     assert hint in json.loads((first / "1/status.json").read_text())["reason"]
     assert not (first / "2").exists()
